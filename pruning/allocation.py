@@ -1,0 +1,164 @@
+"""Which units to keep within a budget: levels per sublayer, then masks.
+
+A sublayer can be kept at several *levels* (numbers of units). Each level has a cost, the sum of the scores of the units
+it loses, and a price. Choosing one level per sublayer at the lowest total cost within the budget is the multiple-choice
+knapsack problem, solved by dynamic programming.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pruning.arch import ArchSpec
+from pruning.budget import Budget
+from pruning.errors import InputError
+from pruning.masks import Masks
+from pruning.scores import Scores
+
+BUCKETS = 10_000
+"""Resolution of the dynamic programme: a budget is used up to about one ten-thousandth per sublayer."""
+
+
+@dataclass(frozen=True, eq=False)
+class SublayerLevels:
+    """The levels of one sublayer: ``kept`` units, ``cost`` and ``price`` of each level, arrays of one length."""
+
+    kept: np.ndarray
+    cost: np.ndarray
+    price: np.ndarray
+
+
+def arch_from_budget(arch: ArchSpec, scores: Scores, budget: Budget, *, ffn_multiple: int) -> ArchSpec:
+    """The architecture that loses least within the budget.
+
+    Args:
+        arch: of the model that the scores belong to.
+        scores: cost of removing each unit.
+        budget: prices and limit.
+        ffn_multiple: FFN widths are multiples of this, or the full width.
+
+    Raises:
+        InputError: if no architecture fits the budget, or only the empty one.
+    """
+    levels = [_levels(row, budget.head_price, 1) for row in scores.heads]
+    levels += [_levels(row, budget.neuron_price, ffn_multiple) for row in scores.neurons]
+    chosen = cheapest_levels(levels, budget.limit)
+    kept = [int(level.kept[index]) for level, index in zip(levels, chosen, strict=True)]
+    return _not_empty(arch, kept[: len(arch.layers)], kept[len(arch.layers) :], budget)
+
+
+def uniform_arch(arch: ArchSpec, budget: Budget, *, ffn_multiple: int) -> ArchSpec:
+    """The same fraction of heads and of neurons in every layer, as near to each other as the grid allows.
+
+    Raises:
+        InputError: if only the empty architecture fits the budget.
+    """
+    best: tuple[float, float] | None = None
+    for fraction in sorted({h / x.heads for x in arch.layers for h in range(x.heads + 1)} | {0.0}):
+        heads = [_whole(fraction * x.heads, 1) for x in arch.layers]
+        width = _widest_fraction(arch, heads, budget, ffn_multiple)
+        if width is not None and (best is None or abs(fraction - width) < abs(best[0] - best[1])):
+            best = (fraction, width)
+    if best is None:
+        raise InputError(f"no uniform architecture fits the budget ({budget.meaning}). Ask for less.")
+    heads = [_whole(best[0] * x.heads, 1) for x in arch.layers]
+    return _not_empty(arch, heads, [_width(best[1], x.ffn, ffn_multiple) for x in arch.layers], budget)
+
+
+def masks_from_scores(scores: Scores, target: ArchSpec) -> Masks:
+    """Keep the highest-scoring units of each sublayer, as many as ``target`` says.
+
+    Raises:
+        InputError: if ``target`` has other layers than the scores, or more units than a sublayer has.
+    """
+    if len(target.layers) != len(scores.heads):
+        raise InputError(f"the shape has {len(target.layers)} layers, the model {len(scores.heads)}.")
+    rows = zip(target.layers, scores.heads, scores.neurons, strict=True)
+    for index, (layer, heads, neurons) in enumerate(rows):
+        if layer.heads > len(heads) or layer.ffn > len(neurons):
+            raise InputError(
+                f"layer {index} of the shape wants {layer.heads} heads and {layer.ffn} neurons; "
+                f"the model has {len(heads)} and {len(neurons)}."
+            )
+    return Masks(
+        [_top(row, layer.heads) for row, layer in zip(scores.heads, target.layers, strict=True)],
+        [_top(row, layer.ffn) for row, layer in zip(scores.neurons, target.layers, strict=True)],
+    )
+
+
+def cheapest_levels(sublayers: Sequence[SublayerLevels], limit: float) -> list[int]:
+    """One level index per sublayer: the lowest total cost with a total price of at most ``limit``.
+
+    Prices are rounded up to ten-thousandths of the limit, so the limit always holds; the result is optimal for the
+    rounded prices.
+
+    Raises:
+        InputError: if even the lowest prices exceed the limit.
+
+    Source: multiple-choice knapsack by dynamic programming, as in ZipLM (Kurtic et al. 2023, arXiv:2302.04089).
+    """
+    best = np.zeros(BUCKETS + 1)  # lowest cost so far with at most this much spent
+    choices = []
+    for levels in sublayers:
+        spent = np.ceil(levels.price / limit * BUCKETS - 1e-9).astype(np.int64)
+        costs = np.full((len(spent), BUCKETS + 1), np.inf)
+        for index, price in enumerate(spent):
+            if price <= BUCKETS:
+                costs[index, price:] = best[: BUCKETS + 1 - price] + levels.cost[index]
+        choice = costs.argmin(axis=0)
+        choices.append((choice, spent))
+        best = costs[choice, np.arange(BUCKETS + 1)]
+    if not np.isfinite(best[BUCKETS]):
+        floor = sum(float(levels.price.min()) for levels in sublayers)
+        raise InputError(f"the budget of {limit:g} is below the smallest possible price, {floor:g}. Ask for less.")
+    return _trace_back(choices)
+
+
+def _trace_back(choices: Sequence[tuple[np.ndarray, np.ndarray]]) -> list[int]:
+    left, chosen = BUCKETS, []
+    for choice, spent in reversed(choices):
+        chosen.append(int(choice[left]))
+        left -= int(spent[chosen[-1]])
+    return chosen[::-1]
+
+
+def _levels(scores: Tensor, price: int, multiple: int) -> SublayerLevels:
+    units = len(scores)
+    kept = np.array(sorted({*range(0, units + 1, multiple), units}))
+    lost = np.concatenate([[0.0], np.cumsum(np.sort(scores.double().numpy()))])  # cost of losing the k lowest
+    return SublayerLevels(kept, lost[units - kept], kept * float(price))
+
+
+def _top(scores: Tensor, count: int) -> Tensor:
+    keep = torch.zeros(len(scores), dtype=torch.bool)
+    keep[scores.argsort(descending=True, stable=True)[:count]] = True
+    return keep
+
+
+def _whole(value: float, multiple: int) -> int:
+    return int(value / multiple + 1e-9) * multiple
+
+
+def _width(fraction: float, ffn: int, multiple: int) -> int:
+    return ffn if fraction >= 1 else _whole(fraction * ffn, multiple)
+
+
+def _widest_fraction(arch: ArchSpec, heads: Sequence[int], budget: Budget, multiple: int) -> float | None:
+    """The largest fraction of neurons, the same in each layer, that fits beside these heads."""
+    widest = max(x.ffn for x in arch.layers)
+    for kept in sorted({*range(0, widest + 1, multiple), widest}, reverse=True):
+        ffn = [_width(kept / max(widest, 1), x.ffn, multiple) for x in arch.layers]
+        if budget.spent(ArchSpec.from_lists(arch.hidden, arch.head_dim, heads, ffn)) <= budget.limit:
+            return float(kept / max(widest, 1))
+    return None
+
+
+def _not_empty(arch: ArchSpec, heads: Sequence[int], ffn: Sequence[int], budget: Budget) -> ArchSpec:
+    if not any(heads) and not any(ffn):
+        raise InputError(f"the budget ({budget.meaning}) leaves no head and no neuron in any layer. Ask for less.")
+    return ArchSpec.from_lists(arch.hidden, arch.head_dim, heads, ffn)

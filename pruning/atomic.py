@@ -1,0 +1,85 @@
+"""Files and folders that appear only when complete: written aside, flushed to disk, then renamed.
+
+Standard library only. A process killed at any moment leaves the old state or the new one, plus at most a
+``.partial`` sibling that the next writer removes.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+def partial_path(target: Path) -> Path:
+    """Where ``target`` is written before it is complete: a hidden sibling, so that the rename stays on one device."""
+    return target.with_name(f".{target.name}.partial")
+
+
+@contextmanager
+def atomic_file(target: Path) -> Iterator[Path]:
+    """Yield a sibling path to write to; on success it is flushed and renamed to ``target``, else removed."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    partial = partial_path(target)
+    try:
+        yield partial
+        _flush(partial)
+        os.replace(partial, target)  # noqa: PTH105  # Path.replace hides that this is the atomic call
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+@contextmanager
+def atomic_folder(target: Path) -> Iterator[Path]:
+    """Yield an empty sibling folder to fill; on success it becomes ``target``, replacing what was there.
+
+    A folder cannot be replaced in one call, so an existing ``target`` is renamed away first; if the process dies
+    between the two renames, ``recover_folder`` puts things right.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    partial, old = partial_path(target), _old_path(target)
+    recover_folder(target)
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir()
+    try:
+        yield partial
+        for path in partial.rglob("*"):
+            if path.is_file():
+                _flush(path)
+        if target.exists():
+            target.rename(old)
+        partial.rename(target)
+        shutil.rmtree(old, ignore_errors=True)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def recover_folder(target: Path) -> None:
+    """Bring ``target`` back if a process died between the two renames of `atomic_folder`."""
+    old = _old_path(target)
+    if old.exists() and not target.exists():
+        old.rename(target)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def write_text(target: Path, text: str) -> None:
+    """Write a UTF-8 text file atomically."""
+    with atomic_file(target) as partial:
+        partial.write_text(text, encoding="utf-8")
+
+
+def write_json(target: Path, data: object) -> None:
+    """Write indented JSON atomically. NaN is refused: no other JSON reader accepts it."""
+    write_text(target, json.dumps(data, indent=2, allow_nan=False) + "\n")
+
+
+def _old_path(target: Path) -> Path:
+    return target.with_name(f".{target.name}.old")
+
+
+def _flush(path: Path) -> None:
+    with path.open("rb") as file:
+        os.fsync(file.fileno())

@@ -1,0 +1,70 @@
+"""Unlabelled text in three disjoint sets: one to fit on, one to choose with, one to report with.
+
+A divergence measured on the texts that chose the model is worth nothing, so the three never overlap.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from transformers import PreTrainedTokenizerBase
+
+from pruning.batching import Batch, bucketed_batches, encode
+from pruning.errors import InputError
+
+BATCH_SIZE = 32
+FEWEST_TEXTS = 12
+
+
+@dataclass(frozen=True, eq=False)
+class Calibration:
+    """Padded batches of similar length, (B, S) each, for the three uses."""
+
+    fit: tuple[Batch, ...]
+    select: tuple[Batch, ...]
+    report: tuple[Batch, ...]
+
+    @property
+    def sizes(self) -> tuple[int, int, int]:
+        """Number of texts in each set."""
+        fit, select, report = (sum(len(b["input_ids"]) for b in x) for x in (self.fit, self.select, self.report))
+        return fit, select, report
+
+
+def calibration_from_texts(
+    tokenizer: PreTrainedTokenizerBase,
+    texts: Sequence[str],
+    pairs: Sequence[str] | None = None,
+    *,
+    examples: int = 1024,
+    max_length: int = 128,
+    seed: int = 0,
+) -> Calibration:
+    """Draw ``examples`` texts to fit on, and a quarter as many for each of the other two sets.
+
+    Fewer texts are split in the same proportion. Duplicates are used once.
+
+    Raises:
+        InputError: if there are fewer than 12 different texts.
+    """
+    unique = list(dict.fromkeys(zip(texts, pairs if pairs is not None else [""] * len(texts), strict=True)))
+    if len(unique) < FEWEST_TEXTS:
+        raise InputError(
+            f"calibration needs at least {FEWEST_TEXTS} different texts; got {len(unique)}. Pass more data."
+        )
+    random.Random(seed).shuffle(unique)
+    fit = min(examples, len(unique) * 2 // 3)
+    other = max(fit // 4, 2)
+    parts = (unique[:fit], unique[fit : fit + other], unique[fit + other : fit + 2 * other])
+    batches = (_batches(tokenizer, part, pairs is not None, max_length) for part in parts)
+    return Calibration(*batches)
+
+
+def _batches(
+    tokenizer: PreTrainedTokenizerBase, rows: Sequence[tuple[str, str]], paired: bool, max_length: int
+) -> tuple[Batch, ...]:
+    second = [row[1] for row in rows] if paired else None
+    encodings = encode(tokenizer, [row[0] for row in rows], second, max_length=max_length)
+    return tuple(item.batch for item in bucketed_batches(encodings, BATCH_SIZE))

@@ -1,0 +1,68 @@
+"""What a model is: its encoder, architecture and head, read from the model and not from names or sizes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from transformers import (
+    BertForMaskedLM,
+    BertForQuestionAnswering,
+    BertForSequenceClassification,
+    BertForTokenClassification,
+    BertModel,
+    PreTrainedModel,
+)
+
+from pruning.arch import ArchSpec
+from pruning.errors import InputError
+from pruning.heads import HEAD_CLASSES
+from pruning.model import CompactBertModel, CompactBertPreTrainedModel
+
+DENSE_CLASSES: dict[str, type[PreTrainedModel]] = {
+    "sequence-classification": BertForSequenceClassification,
+    "question-answering": BertForQuestionAnswering,
+    "token-classification": BertForTokenClassification,
+    "masked-lm": BertForMaskedLM,
+    "encoder": BertModel,
+}
+
+
+def head_from_model(model: PreTrainedModel) -> str:
+    """Name of the task head: a key of `DENSE_CLASSES`.
+
+    Raises:
+        InputError: if the class is neither a supported BERT nor a compact one.
+    """
+    for classes in (DENSE_CLASSES, HEAD_CLASSES):
+        for head, model_class in classes.items():
+            if type(model) is model_class:
+                return head
+    supported = ", ".join(x.__name__ for x in (*DENSE_CLASSES.values(), *HEAD_CLASSES.values()))
+    raise InputError(f"{type(model).__name__} is not supported; supported: {supported}.")
+
+
+def encoder_from_model(model: PreTrainedModel) -> BertModel | CompactBertModel:
+    """The bare encoder inside a task model, or the model itself if it is one."""
+    return model if head_from_model(model) == "encoder" else model.bert
+
+
+def layers_from_model(model: PreTrainedModel) -> list[Any]:
+    """The encoder layers, bottom first, modules of transformers or ours; both name their parts alike."""
+    return list(encoder_from_model(model).encoder.layer)
+
+
+def is_compact(model: PreTrainedModel) -> bool:
+    """Whether the layers of this model may differ in size."""
+    return isinstance(model, CompactBertPreTrainedModel)
+
+
+def arch_from_model(model: PreTrainedModel) -> ArchSpec:
+    """Heads and FFN neurons of each layer of a dense or compact model."""
+    config = model.config
+    if is_compact(model):
+        heads, ffn = config.layer_num_heads, config.layer_intermediate_sizes
+        return ArchSpec.from_lists(config.hidden_size, config.head_dim, heads, ffn)
+    head_dim = config.hidden_size // config.num_attention_heads
+    layers = config.num_hidden_layers
+    heads, ffn = [config.num_attention_heads] * layers, [config.intermediate_size] * layers
+    return ArchSpec.from_lists(config.hidden_size, head_dim, heads, ffn)
