@@ -1,0 +1,96 @@
+"""ONNX files in ONNX Runtime: opened with checks, run as a `Predict`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from exporter.graph import INPUT_NAMES
+from pruning.batching import Batch, Predict
+from pruning.errors import InputError
+
+if TYPE_CHECKING:
+    from onnxruntime import InferenceSession
+
+CPU_PROVIDER = "CPUExecutionProvider"
+REQUIRED_INPUTS = frozenset({"input_ids", "attention_mask"})
+ERRORS_ONLY = 3
+"""Severity of ONNX Runtime's own log: its warnings are about optimisations, not about answers."""
+
+
+def session_from_onnx(path: str | Path, *, threads: int = 1) -> InferenceSession:
+    """Open an ONNX file on the CPU.
+
+    Args:
+        path: a BERT that takes ``input_ids``, ``attention_mask`` and possibly ``token_type_ids``; it need not be ours.
+        threads: CPU threads inside one operator.
+
+    Raises:
+        InputError: if onnxruntime is missing, the file is missing, damaged or of another kind of model, or the
+            session does not run where it was asked to.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(f"{path} does not exist or is not a file; pass an ONNX file.")
+    if threads < 1:
+        raise InputError(f"threads must be at least 1; got {threads}.")
+    session = _open_session(path, threads)
+    _check_provider(session.get_providers(), CPU_PROVIDER)
+    _check_inputs({value.name: value.type for value in session.get_inputs()}, path)
+    return session
+
+
+def predict_from_session(session: InferenceSession) -> Predict:
+    """The session as a `Predict`: it is fed the inputs that it has, and gives its outputs as tensors."""
+    input_names = [value.name for value in session.get_inputs()]
+    output_names = [value.name for value in session.get_outputs()]
+
+    def predict(batch: Batch) -> dict[str, Tensor]:
+        values = session.run(output_names, {name: batch[name].numpy() for name in input_names})
+        return {name: torch.from_numpy(value) for name, value in zip(output_names, values, strict=True)}
+
+    return predict
+
+
+def _open_session(path: Path, threads: int) -> InferenceSession:
+    try:
+        import onnxruntime as ort  # noqa: PLC0415  # optional
+    except ImportError as error:
+        raise InputError('onnxruntime is not installed; install it with: pip install "slimbert[cpu]"') from error
+    from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors  # noqa: PLC0415
+
+    options = ort.SessionOptions()
+    options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
+    options.log_severity_level = ERRORS_ONLY
+    unreadable = (
+        ort_errors.Fail,
+        ort_errors.InvalidArgument,
+        ort_errors.InvalidGraph,
+        ort_errors.InvalidProtobuf,
+        ort_errors.NoSuchFile,
+        ort_errors.NotImplemented,
+        ort_errors.RuntimeException,
+    )
+    try:
+        return ort.InferenceSession(str(path), options, providers=[CPU_PROVIDER])
+    except unreadable as error:
+        reason = " ".join(str(error).split())[:200]
+        raise InputError(f"{path} is not a usable ONNX file ({reason}). Export or copy it again.") from error
+
+
+def _check_provider(providers: list[str], wanted: str) -> None:
+    """ONNX Runtime falls back to another provider without an error."""
+    if providers[:1] != [wanted]:
+        raise InputError(f"ONNX Runtime gave {', '.join(providers)} instead of {wanted}; install a build that has it.")
+
+
+def _check_inputs(inputs: dict[str, str], path: Path) -> None:
+    expected = f"expected {', '.join(INPUT_NAMES)} as int64"
+    if not REQUIRED_INPUTS <= inputs.keys() <= set(INPUT_NAMES):
+        raise InputError(f"{path} is not a BERT: its inputs are {', '.join(inputs) or 'none'}; {expected}.")
+    wrong = [f"{name} {kind}" for name, kind in inputs.items() if kind != "tensor(int64)"]
+    if wrong:
+        raise InputError(f"{path} takes {', '.join(wrong)}; {expected}.")

@@ -1,0 +1,100 @@
+from __future__ import annotations
+
+import sys
+
+import onnx
+import onnxruntime
+import pytest
+import torch
+from onnx import TensorProto, helper
+
+from exporter.ort_session import predict_from_session, session_from_onnx
+from pruning.errors import InputError
+from tests.tiny import tiny_batch
+
+
+def write_sum(path, inputs):
+    """A graph that adds its inputs as integers; ``inputs``: name to element type."""
+    values = [helper.make_tensor_value_info(name, kind, ["batch", "sequence"]) for name, kind in inputs.items()]
+    output = helper.make_tensor_value_info("total", TensorProto.INT64, ["batch", "sequence"])
+    nodes = [helper.make_node("Cast", [name], [f"{name}_float"], to=TensorProto.FLOAT) for name in inputs]
+    nodes.append(helper.make_node("Sum", [f"{name}_float" for name in inputs], ["sum"]))
+    nodes.append(helper.make_node("Cast", ["sum"], ["total"], to=TensorProto.INT64))
+    graph = helper.make_graph(nodes, "sum", values, [output])
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=9), path)
+    return path
+
+
+@pytest.mark.parametrize("names", [("input_ids", "attention_mask"), ("token_type_ids", "attention_mask", "input_ids")])
+def test_graphs_are_fed_the_inputs_that_they_have(tmp_path, names):
+    path = write_sum(tmp_path / "sum.onnx", dict.fromkeys(names, TensorProto.INT64))
+    batch = tiny_batch()
+    outputs = predict_from_session(session_from_onnx(path))(batch)
+    assert torch.equal(outputs["total"], sum(batch[name] for name in names))
+
+
+def test_session_runs_on_the_cpu_with_the_threads_asked_for(tmp_path):
+    path = write_sum(tmp_path / "sum.onnx", {"input_ids": TensorProto.INT64, "attention_mask": TensorProto.INT64})
+    session = session_from_onnx(str(path), threads=2)
+    assert session.get_providers() == ["CPUExecutionProvider"]
+    assert session.get_session_options().intra_op_num_threads == 2
+
+
+def test_missing_file(tmp_path):
+    with pytest.raises(InputError, match=r"none\.onnx does not exist or is not a file; pass an ONNX file"):
+        session_from_onnx(tmp_path / "none.onnx")
+
+
+@pytest.mark.parametrize("content", [b"", b"not an onnx file at all", bytes(range(256))])
+def test_corrupt_file(tmp_path, content):
+    path = tmp_path / "broken.onnx"
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=r"broken\.onnx is not a usable ONNX file .* Export or copy it again"):
+        session_from_onnx(path)
+
+
+def test_truncated_file(tmp_path):
+    path = write_sum(tmp_path / "cut.onnx", {"input_ids": TensorProto.INT64, "attention_mask": TensorProto.INT64})
+    path.write_bytes(path.read_bytes()[:-40])
+    with pytest.raises(InputError, match=r"cut\.onnx is not a usable ONNX file"):
+        session_from_onnx(path)
+
+
+@pytest.mark.parametrize(
+    ("names", "seen"),
+    [
+        (("pixels",), "pixels"),
+        (("input_ids",), "input_ids"),
+        (("input_ids", "attention_mask", "x"), "attention_mask, x"),
+    ],
+)
+def test_foreign_inputs(tmp_path, names, seen):
+    path = write_sum(tmp_path / "foreign.onnx", dict.fromkeys(names, TensorProto.INT64))
+    with pytest.raises(InputError, match=rf"foreign\.onnx is not a BERT: its inputs are .*{seen}; expected input_ids"):
+        session_from_onnx(path)
+
+
+def test_foreign_input_types(tmp_path):
+    path = write_sum(tmp_path / "i.onnx", {"input_ids": TensorProto.INT32, "attention_mask": TensorProto.INT64})
+    with pytest.raises(InputError, match=r"takes input_ids tensor\(int32\); expected .* as int64"):
+        session_from_onnx(path)
+
+
+def test_threads_must_be_positive(tmp_path):
+    path = write_sum(tmp_path / "sum.onnx", {"input_ids": TensorProto.INT64, "attention_mask": TensorProto.INT64})
+    with pytest.raises(InputError, match="threads must be at least 1; got 0"):
+        session_from_onnx(path, threads=0)
+
+
+def test_missing_onnxruntime(tmp_path, monkeypatch):
+    path = write_sum(tmp_path / "sum.onnx", {"input_ids": TensorProto.INT64, "attention_mask": TensorProto.INT64})
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    with pytest.raises(InputError, match=r'install it with: pip install "slimbert\[cpu\]"'):
+        session_from_onnx(path)
+
+
+def test_silent_fallback_to_another_provider_is_an_error(tmp_path, monkeypatch):
+    path = write_sum(tmp_path / "sum.onnx", {"input_ids": TensorProto.INT64, "attention_mask": TensorProto.INT64})
+    monkeypatch.setattr(onnxruntime.InferenceSession, "get_providers", lambda session: ["OtherProvider"])
+    with pytest.raises(InputError, match="gave OtherProvider instead of CPUExecutionProvider"):
+        session_from_onnx(path)
