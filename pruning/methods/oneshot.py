@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from enum import StrEnum
 
 from transformers import PreTrainedModel
 
@@ -17,21 +16,14 @@ from pruning.budget import Budget
 from pruning.calibration import Calibration
 from pruning.compaction import compact_from_masked
 from pruning.divergence import divergence
+from pruning.errors import InputError
 from pruning.introspect import arch_from_model
+from pruning.methods.names import Method
 from pruning.reconstruction import reconstruct
 from pruning.scores import Scores, fisher_scores, magnitude_scores, random_scores
 
 StageProgress = Callable[[str, int, int], None]
 """Called with the phase, what is done and the total."""
-
-
-class Method(StrEnum):
-    """How units are chosen. ``uniform`` is magnitude with the same fraction in every layer."""
-
-    FISHER = "fisher"
-    MAGNITUDE = "magnitude"
-    UNIFORM = "uniform"
-    RANDOM = "random"
 
 
 @dataclass(frozen=True)
@@ -109,12 +101,21 @@ def _scores(
 
 
 def _target_arch(model: PreTrainedModel, scores: Scores, options: OneshotOptions) -> ArchSpec:
-    if isinstance(options.target, ArchSpec):
-        return options.target
     arch = arch_from_model(model)
+    if isinstance(options.target, ArchSpec):
+        return _fitting(options.target, arch)
     if options.method is Method.UNIFORM:
         return uniform_arch(arch, options.target, ffn_multiple=options.ffn_multiple)
     return arch_from_budget(arch, scores, options.target, ffn_multiple=options.ffn_multiple)
+
+
+def _fitting(target: ArchSpec, arch: ArchSpec) -> ArchSpec:
+    if (target.hidden, target.head_dim) != (arch.hidden, arch.head_dim):
+        raise InputError(
+            f"the shape is for hidden {target.hidden} and head_dim {target.head_dim}; the model has hidden "
+            f"{arch.hidden} and head_dim {arch.head_dim}, which pruning does not change."
+        )
+    return target
 
 
 def _phase(progress: StageProgress, phase: str) -> Callable[[int, int], None]:
