@@ -1,0 +1,48 @@
+"""``slimbert eval``: score a checkpoint or an artifact on data."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from typer import Argument, Option
+
+from tools import options
+from tools.console import print_json, say
+
+
+def evaluate(
+    model: Annotated[
+        str, Argument(metavar="MODEL_OR_ARTIFACT", help="Checkpoint folder, hub model, deploy folder or ONNX file.")
+    ],
+    task: options.Task,
+    data: options.Data,
+    eval_data: options.EvalData = None,
+    text_column: options.TextColumn = None,
+    pair_column: options.PairColumn = None,
+    label_column: options.LabelColumn = None,
+    data_config: options.HubConfig = None,
+    reference: Annotated[
+        str | None, Option("--reference", help="Dense checkpoint to compare the answers with.")
+    ] = None,
+    max_length: options.MaxLength = 128,
+    config: options.Config = None,
+    as_json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Score a model, in PyTorch or ONNX Runtime, on labelled data."""
+    from tools import settings, standalone
+
+    source = settings.DataSettings(
+        data=data,
+        eval_data=eval_data,
+        text_column=text_column,
+        pair_column=pair_column,
+        label_column=label_column,
+        data_config=data_config,
+    )
+    facts = standalone.evaluate(model, task, source, reference=reference, max_length=max_length)
+    metric, others = facts["metric"], facts["others"]
+    say(f"{metric['name']}: {metric['value']:.4f} on {metric['n']} rows")
+    for name, value in others.items():
+        say(f"{name}: {value:.4f}")
+    print_json(facts)

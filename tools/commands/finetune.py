@@ -1,0 +1,64 @@
+"""``slimbert finetune``: train the dense model that everything else starts from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from typer import Option
+
+from tools import options
+from tools.console import print_json, say
+
+
+def finetune(
+    model: options.Model,
+    task: options.Task,
+    data: options.Data,
+    out: Annotated[Path, Option("--out", help="Folder of the new checkpoint.")],
+    eval_data: options.EvalData = None,
+    text_column: options.TextColumn = None,
+    pair_column: options.PairColumn = None,
+    label_column: options.LabelColumn = None,
+    data_config: options.HubConfig = None,
+    epochs: Annotated[int, Option("--epochs", help="Passes over the training data.")] = 3,
+    batch_size: Annotated[int, Option("--batch-size", help="Examples per step.")] = 32,
+    learning_rate: Annotated[float, Option("--learning-rate", help="Peak of the learning rate.")] = 5e-5,
+    max_train_examples: Annotated[int | None, Option("--max-train-examples", help="Train on a random part.")] = None,
+    checkpoint_steps: Annotated[
+        int | None, Option("--checkpoint-steps", help="Steps between stored states; default: once per epoch.")
+    ] = None,
+    cpu: Annotated[bool, Option("--cpu", help="Stay on the CPU even if there is a GPU.")] = False,
+    max_length: options.MaxLength = 128,
+    seed: options.Seed = 0,
+    resume: options.Resume = False,
+    config: options.Config = None,
+    as_json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Fine-tune a BERT for a task: a classifier, a regressor, or sentence embeddings."""
+    from pruning.finetune import FinetuneOptions
+    from pruning.training import TrainingOptions
+    from tools import settings, standalone
+
+    training = TrainingOptions(
+        epochs=epochs,
+        batch_size=batch_size,
+        learning_rate=learning_rate,
+        seed=seed,
+        checkpoint_steps=checkpoint_steps,
+        cpu=cpu,
+    )
+    source = settings.DataSettings(
+        data=data,
+        eval_data=eval_data,
+        text_column=text_column,
+        pair_column=pair_column,
+        label_column=label_column,
+        data_config=data_config,
+    )
+    request = FinetuneOptions(model, task, out, max_length, max_train_examples, training)
+    facts = standalone.finetune(request, source, resume=resume)
+    metric = facts["metric"]
+    say(f"{metric['name']} {metric['value']:.4f} on {metric['n']} rows ({facts['note']})\nCheckpoint: {out}")
+    print_json(facts)

@@ -1,0 +1,86 @@
+"""``slimbert run``: the whole job."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from typer import Option
+
+from pruning.methods.names import Method
+from tools import options
+from tools.console import print_json, say
+
+
+def run(
+    model: options.Model,
+    task: options.Task,
+    data: options.Data,
+    out: Annotated[Path, Option("--out", help="Folder to write; must not hold anything else.")],
+    eval_data: options.EvalData = None,
+    text_column: options.TextColumn = None,
+    pair_column: options.PairColumn = None,
+    label_column: options.LabelColumn = None,
+    data_config: options.HubConfig = None,
+    speedup: options.Speedup = None,
+    density: options.Density = None,
+    params: options.Params = None,
+    shape: options.Shape = None,
+    method: options.MethodOption = Method.FISHER,
+    reconstruct: options.Reconstruct = True,
+    calibration: options.Calibration = 1024,
+    ffn_multiple: options.FfnMultiple = 32,
+    runtime: options.Runtime = "ort-cpu",
+    batch: options.BatchSizes = "1",
+    seq: options.Lengths = "128",
+    threads: options.Threads = 1,
+    blocks: options.Blocks = 30,
+    clock: options.ClockName = "wall",
+    max_length: options.MaxLength = 128,
+    seed: options.Seed = 0,
+    with_code: options.WithCode = False,
+    resume: options.Resume = False,
+    config: options.Config = None,
+    as_json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Prune a fine-tuned BERT, export it, measure it against the original, and write a report."""
+    from tools import pipeline, settings
+
+    request = settings.RunSettings(
+        model=model,
+        task=task,
+        data=settings.checked_settings(
+            settings.DataSettings,
+            data=data,
+            eval_data=eval_data,
+            text_column=text_column,
+            pair_column=pair_column,
+            label_column=label_column,
+            data_config=data_config,
+        ),
+        prune=settings.checked_settings(
+            settings.PruneSettings,
+            method=method,
+            target=settings.TargetSettings(speedup=speedup, density=density, params=params, shape=shape),
+            reconstruct=reconstruct,
+            calibration=calibration,
+            ffn_multiple=ffn_multiple,
+        ),
+        bench=settings.checked_settings(
+            settings.BenchGrid,
+            runtime=options.names(runtime),
+            batch=options.integers(batch, "--batch"),
+            seq=options.integers(seq, "--seq"),
+            threads=threads,
+            blocks=blocks,
+            clock=clock,
+        ),
+        max_length=max_length,
+        seed=seed,
+        with_code=with_code,
+    )
+    report = pipeline.run(request, out, resume=resume)
+    say(pipeline.headline(report))
+    say(f"Report: {out / 'report.html'}")
+    print_json(report)

@@ -1,0 +1,111 @@
+"""The options that several commands share, each declared once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+import yaml
+from typer import Context, Option
+
+from pruning.errors import InputError
+from pruning.methods.names import Method
+from tools import console
+
+
+def _set_quiet(value: bool) -> bool:
+    console.mode.quiet = value
+    return value
+
+
+def _set_json(value: bool) -> bool:
+    console.mode.as_json = value
+    return value
+
+
+def _read_config(context: Context, path: Path | None) -> Path | None:
+    """Take the defaults of all other options from a YAML file."""
+    if path is None:
+        return None
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise InputError(
+            f"--config {path} cannot be read ({error}). Pass a YAML file of option: value lines."
+        ) from error
+    if not isinstance(values, dict):
+        raise InputError(f"--config {path} must map option names to values; it holds {type(values).__name__}.")
+    context.default_map = {**(context.default_map or {}), **_known(context, path, values)}
+    return path
+
+
+def _known(context: Context, path: Path, values: dict[Any, Any]) -> dict[str, Any]:
+    names = {parameter.name for parameter in context.command.params} - {"config", None}
+    found = {str(key).replace("-", "_"): value for key, value in values.items()}
+    unknown = sorted(set(found) - names)
+    if unknown:
+        listed = ", ".join(sorted(name.replace("_", "-") for name in names if name))
+        raise InputError(
+            f"--config {path} sets {', '.join(unknown)}, which this command does not have; it has: {listed}."
+        )
+    return {name: [str(x) for x in value] if isinstance(value, list) else value for name, value in found.items()}
+
+
+def integers(text: str, name: str) -> tuple[int, ...]:
+    """Numbers separated by commas, each at least 1.
+
+    Raises:
+        InputError: if something else is in ``text``.
+    """
+    try:
+        values = tuple(int(part) for part in text.split(","))
+    except ValueError as error:
+        raise InputError(f"{name} takes numbers separated by commas, such as 1,8,32; got {text!r}.") from error
+    if min(values) < 1:
+        raise InputError(f"{name} must be at least 1; got {text!r}.")
+    return values
+
+
+def names(text: str) -> tuple[str, ...]:
+    """Words separated by commas."""
+    return tuple(part.strip() for part in text.split(",") if part.strip())
+
+
+Config = Annotated[
+    Path | None,
+    Option("--config", help="YAML file with values for any of these options.", callback=_read_config, is_eager=True),
+]
+Quiet = Annotated[bool, Option("--quiet", help="No progress and no prose.", callback=_set_quiet, is_eager=True)]
+Json = Annotated[bool, Option("--json", help="Print one JSON document.", callback=_set_json, is_eager=True)]
+Model = Annotated[str, typer.Argument(metavar="MODEL", help="Folder of a checkpoint, or a model on the hub.")]
+Task = Annotated[str, Option("--task", help="text-classification or feature-extraction.")]
+Data = Annotated[
+    str,
+    Option("--data", help="CSV, TSV, JSON Lines or Parquet file, a folder of train and dev files, or a hub data set."),
+]
+EvalData = Annotated[str | None, Option("--eval-data", help="File to evaluate on; default: the data's own dev split.")]
+TextColumn = Annotated[str | None, Option("--text-column", help="Column of the text; default: the usual names.")]
+PairColumn = Annotated[str | None, Option("--pair-column", help="Column of the second text of a pair.")]
+LabelColumn = Annotated[str | None, Option("--label-column", help="Column of the label or score.")]
+HubConfig = Annotated[str | None, Option("--data-config", help="Configuration of a hub data set, such as sst2.")]
+Seed = Annotated[int, Option("--seed", help="Seed of everything random.")]
+MaxLength = Annotated[int, Option("--max-length", help="Longest text in tokens; the rest is cut.")]
+Threads = Annotated[int, Option("--threads", help="Threads of one model in the benchmark.")]
+Resume = Annotated[bool, Option("--resume", help="Continue a stopped run in the same folder.")]
+Speedup = Annotated[float | None, Option("--speedup", help="Divide the encoder's FLOPs by this.")]
+Density = Annotated[float | None, Option("--density", help="Keep this fraction of the encoder's matrix weights.")]
+Params = Annotated[int | None, Option("--params", help="Keep this many parameters in all.")]
+Shape = Annotated[str | None, Option("--shape", help="JSON file with the heads and FFN neurons of each layer.")]
+MethodOption = Annotated[Method, Option("--method", help="How heads and neurons are chosen.")]
+Reconstruct = Annotated[
+    bool, Option("--reconstruct/--no-reconstruct", help="Refit the output projections by least squares.")
+]
+Calibration = Annotated[int, Option("--calibration", help="Unlabelled texts to fit on.")]
+FfnMultiple = Annotated[int, Option("--ffn-multiple", help="FFN widths are multiples of this.")]
+Runtime = Annotated[str, Option("--runtime", help="Runtimes to measure in, separated by commas: ort-cpu, torch-cpu.")]
+BatchSizes = Annotated[str, Option("--batch", help="Batch sizes to measure, separated by commas.")]
+Lengths = Annotated[str, Option("--seq", help="Sequence lengths to measure, separated by commas.")]
+Blocks = Annotated[int, Option("--blocks", help="Interleaved blocks per measurement.")]
+ClockName = Annotated[str, Option("--clock", help="Clock of the headline: wall, or thread with one thread.")]
+WithCode = Annotated[bool, Option("--with-code", help="Also save the model's code, for trust_remote_code=True.")]

@@ -1,0 +1,179 @@
+"""The whole job: a fine-tuned BERT in, a run folder with a smaller one and its proof out."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from bench.environment import environment_from_machine
+from bench.report.run_report import headline_from_report, html_from_report, markdown_from_report
+from bench.report.schema import ModelFacts, ParityRow, RunFacts, build_report
+from bench.result import BenchResult
+from bench.runners.registry import runner_class_from_runtime
+from pruning.atomic import write_json, write_text
+from pruning.checkpoint import load_checkpoint
+from pruning.errors import InputError
+from pruning.introspect import arch_from_model, head_from_model
+from pruning.tasks.registry import task_named
+from pruning.tasks.source import load_splits
+from tools.console import Steps
+from tools.manifest import MANIFEST, write_manifest
+from tools.run_folder import RunFolder
+from tools.settings import RunSettings
+from tools.stages import STAGES, Facts, Workspace, bench_settings, run_stage
+
+REPORT = "report.json"
+MODEL_KEYS = ("params", "encoder_linear_params", "bytes", "arch", "metric")
+
+
+def run(
+    settings: RunSettings, out: Path, *, resume: bool = False, notes: Sequence[str] = (), command: str | None = None
+) -> dict[str, Any]:
+    """Prune, export, evaluate, measure and report; return the contents of ``report.json``.
+
+    Everything that can be refused is refused before anything is written. A run that was stopped continues with its
+    first unfinished stage.
+
+    Args:
+        settings: what to do.
+        out: the run folder, which must be free, or hold this very run if ``resume``.
+        resume: continue a stopped run.
+        notes: sentences for the report.
+        command: how a reader repeats the run, if not with ``slimbert run``.
+
+    Raises:
+        InputError: if the request cannot be met.
+    """
+    folder = RunFolder(Path(out))
+    folder.check(settings, resume=resume)
+    with Steps() as steps:
+        work = prepare(settings, folder, steps)
+        folder.claim(settings)
+        facts = {name: run_stage(name, work) for name in STAGES}
+        if folder.facts("report") is None:
+            report = _report(
+                work, facts, [*notes, *_notes(work, facts)], command or command_from_settings(settings, out)
+            )
+            _write_reports(work, report, BenchResult.from_dict(_without_seconds(facts["bench"])))
+            folder.finish("report", report)
+    finished = folder.facts("report")
+    assert finished is not None
+    return finished
+
+
+def prepare(settings: RunSettings, folder: RunFolder, steps: Steps) -> Workspace:
+    """Load the model and the data, and check everything that can be checked before the work starts.
+
+    Raises:
+        InputError: if something does not fit.
+    """
+    settings.prune.target.chosen()
+    task = task_named(settings.task)
+    for runtime in settings.bench.runtime:
+        runner_class_from_runtime(runtime)
+    bench_settings(settings.bench, settings.seed)
+    dense = load_checkpoint(settings.model)
+    task.check_head(head_from_model(dense.model))
+    _check_lengths(settings, dense.model.config.max_position_embeddings)
+    splits = load_splits(settings.data.source, seed=settings.seed)
+    if splits.evaluation.labels is not None:
+        names = [dense.model.config.id2label[i] for i in sorted(dense.model.config.id2label)]
+        task.targets(splits.evaluation, names)
+    params = sum(parameter.numel() for parameter in dense.model.parameters())
+    target = settings.prune.target.target(arch_from_model(dense.model), params, settings.bench.seq[0])
+    return Workspace(settings, folder, dense, splits, target, steps)
+
+
+def headline(report: dict[str, Any]) -> str:
+    """The report in one sentence."""
+    return headline_from_report(report)
+
+
+def command_from_settings(settings: RunSettings, out: Path) -> str:
+    """The command line that asks for these settings."""
+    target = settings.prune.target
+    words: list[object] = ["slimbert", "run", settings.model, "--task", settings.task]
+    words += _options(settings.data.model_dump())
+    words += _options(target.model_dump())
+    prune = settings.prune
+    words += ["--method", prune.method, "--calibration", prune.calibration, "--ffn-multiple", prune.ffn_multiple]
+    words += [] if prune.reconstruct else ["--no-reconstruct"]
+    grid = settings.bench.model_dump()
+    words += _options(
+        {name: ",".join(map(str, value)) if isinstance(value, tuple) else value for name, value in grid.items()}
+    )
+    words += ["--max-length", settings.max_length, "--seed", settings.seed]
+    words += ["--with-code"] if settings.with_code else []
+    return shlex.join(map(str, [*words, "--out", out]))
+
+
+def _options(values: dict[str, Any]) -> Iterable[object]:
+    for name, value in values.items():
+        if value is not None:
+            yield from ("--" + name.replace("_", "-"), value)
+
+
+def _check_lengths(settings: RunSettings, positions: int) -> None:
+    longest = max(*settings.bench.seq, settings.max_length)
+    if longest > positions:
+        raise InputError(
+            f"the model has {positions} positions; --seq and --max-length ask for {longest}. Ask for less."
+        )
+
+
+def _report(work: Workspace, facts: dict[str, Facts], notes: Sequence[str], command: str) -> dict[str, Any]:
+    run_facts = RunFacts(
+        task=work.settings.task,
+        method=work.settings.prune.method.value,
+        requested_speedup=work.settings.prune.target.speedup,
+        command=command,
+        seconds={name: stage["seconds"] for name, stage in facts.items()},
+        notes=tuple(notes),
+    )
+    models = [ModelFacts(**{key: facts[name][key] for key in MODEL_KEYS}) for name in ("baseline", "evaluate")]
+    parity = [ParityRow(**row) for row in facts["export"]["parity"]]
+    bench = BenchResult.from_dict(_without_seconds(facts["bench"]))
+    return build_report(run_facts, models[0], models[1], parity, bench)
+
+
+def _write_reports(work: Workspace, report: dict[str, Any], bench: BenchResult) -> None:
+    out = work.folder.path
+    write_json(out / REPORT, report)
+    write_json(out / "bench.json", bench.to_dict())
+    write_text(out / "report.md", markdown_from_report(report))
+    write_text(out / "report.html", html_from_report(report, bench))
+    settings = work.settings.model_dump(mode="json")
+    hardware = environment_from_machine().to_dict()
+    facts = {"command": report["command"], "seed": work.settings.seed, "settings": settings, "environment": hardware}
+    (out / MANIFEST).unlink(missing_ok=True)
+    write_manifest(out, facts)
+
+
+def _without_seconds(facts: Facts) -> Facts:
+    return {name: value for name, value in facts.items() if name != "seconds"}
+
+
+def _notes(work: Workspace, facts: dict[str, Facts]) -> list[str]:
+    pruned, evaluated = facts["prune"], facts["evaluate"]
+    fit, select, report = pruned["calibration"]
+    notes = [work.splits.note[:1].upper() + work.splits.note[1:] + "."]
+    if pruned["budget"] is not None:
+        notes.append(f"The budget was {pruned['budget']}; the speedup is measured, not derived from it.")
+    notes.append(
+        f"Pruned with {fit} unlabelled texts; {select} others chose the regularisation. On {report} more, which chose "
+        f"nothing, the divergence from the dense model is {pruned['divergence']:.4f}"
+        + (
+            f" ({pruned['divergence_unreconstructed']:.4f} before the output projections were refitted)."
+            if pruned["divergence_unreconstructed"] is not None
+            else ", without refitting."
+        )
+    )
+    if work.settings.prune.reconstruct and not pruned["kept_reconstruction"]:
+        notes.append("The refitting was taken back, because it did harm on held-out texts.")
+    if evaluated["metric"] is None:
+        notes.append("The evaluation data have no labels, so accuracy was not measured.")
+    for name, value in evaluated["others"].items():
+        notes.append(f"{name.replace('_', ' ').capitalize()} of the pruned model: {value:.4f}.")
+    return notes

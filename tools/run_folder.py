@@ -1,0 +1,83 @@
+"""The folder of a run: whose it is, which stages are finished, and what they found.
+
+A stage is finished when its facts are on disk, and they are written after everything else the stage leaves. A run that
+is stopped at any moment therefore continues with the first stage without facts.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pruning.atomic import recover_folder, write_json
+from pruning.errors import InputError
+from tools.settings import RunSettings
+
+STATE = ".slimbert"
+FOLDERS = ("compact", "deploy")
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """Paths of a run, and the facts of its finished stages."""
+
+    path: Path
+
+    @property
+    def compact(self) -> Path:
+        """The compact checkpoint."""
+        return self.path / "compact"
+
+    @property
+    def deploy(self) -> Path:
+        """The folder for other programs."""
+        return self.path / "deploy"
+
+    @property
+    def state(self) -> Path:
+        """Settings and facts of finished stages."""
+        return self.path / STATE
+
+    def facts(self, stage: str) -> dict[str, Any] | None:
+        """What a finished stage wrote; None if it is not finished."""
+        path = self.state / f"{stage}.json"
+        if not path.is_file():
+            return None
+        try:
+            facts: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        except (json.JSONDecodeError, UnicodeDecodeError) as error:
+            raise InputError(f"{path} is damaged ({error}). Remove it and pass --resume.") from error
+        return facts
+
+    def finish(self, stage: str, facts: dict[str, Any]) -> None:
+        """Mark a stage as finished."""
+        write_json(self.state / f"{stage}.json", facts)
+
+    def check(self, settings: RunSettings, *, resume: bool) -> None:
+        """Make sure that the folder is free, or holds this very run and may be continued. Writes nothing.
+
+        Raises:
+            InputError: if it holds something else.
+        """
+        stored = self._stored_settings()
+        if stored is None:
+            if self.path.exists() and (not self.path.is_dir() or any(self.path.iterdir())):
+                raise InputError(f"{self.path} exists and holds no run. Choose another --out.")
+            return
+        wanted = settings.model_dump(mode="json")
+        if stored != wanted:
+            changed = ", ".join(sorted(name for name in wanted if stored.get(name) != wanted[name]))
+            raise InputError(f"{self.path} holds a run with other settings ({changed}). Choose another --out.")
+        if not resume:
+            raise InputError(f"{self.path} already holds this run. Pass --resume to continue it, or another --out.")
+
+    def claim(self, settings: RunSettings) -> None:
+        """Write the settings, and undo what a killed process may have left half-renamed."""
+        for name in FOLDERS:
+            recover_folder(self.path / name)
+        write_json(self.state / "settings.json", settings.model_dump(mode="json"))
+
+    def _stored_settings(self) -> dict[str, Any] | None:
+        return self.facts("settings")

@@ -1,0 +1,160 @@
+"""What a run was asked for, in one frozen object that is saved beside the results."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from pruning.arch import ArchSpec
+from pruning.budget import Budget, density_budget, flops_budget, params_budget
+from pruning.errors import InputError
+from pruning.methods.names import Method
+from pruning.tasks.columns import ColumnNames
+from pruning.tasks.source import DataSource
+
+
+class Settings(BaseModel):
+    """Base of all settings: frozen, and an unknown field is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+SomeSettings = TypeVar("SomeSettings", bound=Settings)
+
+
+class DataSettings(Settings):
+    """Where the data come from and how they are read."""
+
+    data: str
+    eval_data: str | None = None
+    text_column: str | None = None
+    pair_column: str | None = None
+    label_column: str | None = None
+    data_config: str | None = None
+
+    @property
+    def source(self) -> DataSource:
+        """As the readers want it."""
+        columns = ColumnNames(self.text_column, self.pair_column, self.label_column)
+        return DataSource(self.data, evaluation=self.eval_data, columns=columns, hub_config=self.data_config)
+
+
+class TargetSettings(Settings):
+    """How small: exactly one of the four."""
+
+    speedup: float | None = None
+    density: float | None = None
+    params: int | None = None
+    shape: str | None = None
+
+    def chosen(self) -> str:
+        """Name of the one that is set.
+
+        Raises:
+            InputError: if none or several are set.
+        """
+        chosen = [name for name, value in self.model_dump().items() if value is not None]
+        if len(chosen) != 1:
+            found = " and ".join(f"--{name}" for name in chosen) or "none"
+            raise InputError(f"pass exactly one of --speedup, --density, --params and --shape; got {found}.")
+        return chosen[0]
+
+    def target(self, arch: ArchSpec, params: int, sequence: int) -> Budget | ArchSpec:
+        """The budget, or the shape itself.
+
+        Args:
+            arch: of the dense model.
+            params: of the dense model, embeddings included.
+            sequence: tokens at which FLOPs are counted.
+
+        Raises:
+            InputError: if none or several targets are set, or the one that is cannot be met.
+        """
+        self.chosen()
+        if self.shape is not None:
+            return shape_from_file(Path(self.shape), arch)
+        if self.density is not None:
+            return density_budget(arch, self.density)
+        if self.params is not None:
+            return params_budget(arch, self.params, params)
+        assert self.speedup is not None
+        return flops_budget(arch, self.speedup, sequence)
+
+
+class PruneSettings(Settings):
+    """How to choose and refit."""
+
+    method: Method = Method.FISHER
+    target: TargetSettings
+    reconstruct: bool = True
+    calibration: int = Field(default=1024, ge=1)
+    ffn_multiple: int = Field(default=32, ge=1)
+
+
+class TextSettings(Settings):
+    """Lengths and the rest of what `slimbert prune` takes."""
+
+    seq: int = Field(default=128, ge=1)
+    max_length: int = Field(default=128, ge=4)
+    seed: int = Field(default=0, ge=0)
+    with_code: bool = False
+
+
+class BenchGrid(Settings):
+    """What is measured."""
+
+    runtime: tuple[str, ...] = ("ort-cpu",)
+    batch: tuple[int, ...] = (1,)
+    seq: tuple[int, ...] = (128,)
+    threads: int = Field(default=1, ge=1)
+    blocks: int = Field(default=30, ge=2)
+    clock: str = "wall"
+
+
+class RunSettings(Settings):
+    """Everything that decides what ``slimbert run`` leaves behind."""
+
+    model: str
+    task: str
+    data: DataSettings
+    prune: PruneSettings
+    bench: BenchGrid = BenchGrid()
+    max_length: int = Field(default=128, ge=4)
+    seed: int = Field(default=0, ge=0)
+    with_code: bool = False
+
+
+def shape_from_file(path: Path, dense: ArchSpec) -> ArchSpec:
+    """The architecture in a JSON file, checked against the dense model's hidden size and head size.
+
+    Raises:
+        InputError: if the file cannot be read, or does not describe a smaller version of this model.
+    """
+    try:
+        arch = ArchSpec.from_json(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(
+            f"--shape {path} cannot be read ({error}). Pass a JSON file; see slimbert inspect --json."
+        ) from error
+    if (arch.hidden, arch.head_dim) != (dense.hidden, dense.head_dim):
+        raise InputError(
+            f"--shape {path} has hidden {arch.hidden} and head_dim {arch.head_dim}; "
+            f"the model has {dense.hidden} and {dense.head_dim}, which pruning does not change."
+        )
+    return arch
+
+
+def checked_settings(model: type[SomeSettings], **values: Any) -> SomeSettings:
+    """Build settings from options.
+
+    Raises:
+        InputError: naming the first value that is wrong.
+    """
+    try:
+        return model(**values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = "-".join(str(part) for part in first["loc"])
+        raise InputError(f"{where}: {first['msg'].lower()}; got {first['input']!r}.") from error

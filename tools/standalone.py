@@ -1,0 +1,194 @@
+"""The single steps of a run as commands of their own: each takes folders and leaves folders."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from transformers import AutoConfig, PretrainedConfig, PreTrainedTokenizerBase
+
+from bench.compare import compare
+from bench.result import BenchResult
+from bench.runners.artifact import DEPLOYED, Artifact, artifact_from_path
+from exporter.deploy import write_deploy
+from exporter.describe import describe_onnx
+from exporter.ort_session import predict_from_session, session_from_onnx
+from pruning.atomic import write_json
+from pruning.batching import Predict, predict_from_model
+from pruning.calibration import calibration_from_texts
+from pruning.checkpoint import load_checkpoint, load_tokenizer, save_checkpoint
+from pruning.errors import InputError
+from pruning.finetune import FinetuneOptions
+from pruning.finetune import finetune as train
+from pruning.introspect import arch_from_model, head_from_model
+from pruning.methods.oneshot import OneshotOptions, prune_oneshot
+from pruning.tasks.registry import task_named
+from pruning.tasks.source import load_evaluation, load_splits
+from pruning.tasks.task import Task, settings_from_config
+from tools.console import Steps
+from tools.model_facts import facts_from_model
+from tools.settings import BenchGrid, DataSettings, PruneSettings, TextSettings
+from tools.stages import EVALUATION_THREADS, bench_settings
+
+PRUNE_FACTS = "prune.json"
+
+
+def prune(model: str, data: DataSettings, request: PruneSettings, text: TextSettings, out: Path) -> dict[str, Any]:
+    """Prune ``model`` and write the compact checkpoint to ``out``, with ``prune.json`` beside the weights.
+
+    Raises:
+        InputError: if the request cannot be met, or ``out`` holds something.
+    """
+    _require_free(out)
+    request.target.chosen()
+    dense = load_checkpoint(model)
+    arch = arch_from_model(dense.model)
+    before = facts_from_model(dense.model)
+    target = request.target.target(arch, before["params"], text.seq)
+    rows = load_splits(data.source, seed=text.seed).train
+    calibration = calibration_from_texts(
+        dense.tokenizer,
+        rows.texts,
+        rows.pairs,
+        examples=request.calibration,
+        max_length=min(text.max_length, dense.model.config.max_position_embeddings),
+        seed=text.seed,
+    )
+    options = OneshotOptions(
+        target, request.method, request.reconstruct, ffn_multiple=request.ffn_multiple, seed=text.seed
+    )
+    with Steps() as steps:
+        result = prune_oneshot(dense.model, calibration, options, steps.update)
+    save_checkpoint(result.model, dense.tokenizer, out, with_code=text.with_code)
+    after = facts_from_model(result.model)
+    ratio = arch.encoder_flops(text.seq) / max(result.arch.encoder_flops(text.seq), 1)
+    facts = {
+        "summary": f"{result.arch}: {after['params']:,} of {before['params']:,} parameters, {ratio:.2f}x fewer encoder "
+        f"FLOPs, divergence {result.divergence:.4f}",
+        "baseline": before,
+        "candidate": after,
+        "flops_ratio": ratio,
+        "divergence": result.divergence,
+        "divergence_unreconstructed": result.divergence_unreconstructed,
+        "kept_reconstruction": result.kept_reconstruction,
+        "seconds": result.seconds,
+        "settings": {"prune": request.model_dump(mode="json"), **text.model_dump(mode="json")},
+    }
+    write_json(out / PRUNE_FACTS, facts)
+    return facts
+
+
+def finetune(request: FinetuneOptions, data: DataSettings, *, resume: bool) -> dict[str, Any]:
+    """Fine-tune with a progress display.
+
+    Raises:
+        InputError: as `pruning.finetune.finetune`.
+    """
+    splits = load_splits(data.source, seed=request.training.seed)
+    with Steps() as steps:
+        result = train(
+            request,
+            splits,
+            on_step=lambda step, total, loss: steps.update("finetune", step, total, f"loss {loss:.3f}"),
+            resume=resume,
+        )
+    return {**asdict(result), "checkpoint": str(result.checkpoint)}
+
+
+def export(checkpoint: str, out: Path) -> dict[str, Any]:
+    """Export a checkpoint to a deploy folder.
+
+    Raises:
+        InputError: if the checkpoint cannot be exported, or ``out`` holds something.
+    """
+    _require_free(out)
+    loaded = load_checkpoint(checkpoint)
+    with Steps() as steps, steps.stage("export"):
+        result = write_deploy(loaded.model, loaded.tokenizer, out)
+    return {
+        "path": str(result.path),
+        "head": result.head,
+        "arch": result.arch.to_dict(),
+        "opset": result.opset,
+        "nodes": result.nodes,
+        "bytes": result.bytes,
+        "seconds": result.seconds,
+        "max_abs_diff": max(case.max_abs_diff for case in result.parity),
+        "cases": len(result.parity),
+    }
+
+
+def evaluate(
+    model: str, task_name: str, data: DataSettings, *, reference: str | None, max_length: int
+) -> dict[str, Any]:
+    """Score a checkpoint, in PyTorch, or an ONNX file, in ONNX Runtime.
+
+    Raises:
+        InputError: if model, task and data do not fit each other.
+    """
+    task = task_named(task_name)
+    predict, tokenizer, config = _predictor(model, task)
+    rows = load_evaluation(data.source)
+    settings = settings_from_config(config, max_length=max_length)
+    other = None if reference is None else predict_from_model(load_checkpoint(reference).model)
+    result = task.evaluate(predict, tokenizer, rows, settings, other)
+    return {"model": model, "task": task_name, "metric": asdict(result.metric), "others": result.others}
+
+
+def bench(baseline: Path, candidates: Sequence[Path], grid: BenchGrid, *, seed: int) -> BenchResult:
+    """Measure, with a progress display.
+
+    Raises:
+        InputError: as `bench.compare.compare`.
+    """
+    with Steps() as steps:
+        return compare(
+            baseline,
+            candidates,
+            bench_settings(grid, seed),
+            progress=lambda done, total, what: steps.update("bench", done, total, what),
+        )
+
+
+def cells_under(result: BenchResult, wanted: float) -> list[str]:
+    """A line for every cell and candidate whose interval does not lie at or above ``wanted``."""
+    lines = []
+    for cell in result.cells:
+        for model in result.candidates:
+            ratio = result.comparison(cell, model.key).ratio
+            if ratio.low < wanted:
+                lines.append(
+                    f"{model.label}, {cell}: {ratio.value:.2f}x, at least {ratio.low:.2f}x; wanted {wanted:g}x"
+                )
+    return lines
+
+
+def _predictor(model: str, task: Task) -> tuple[Predict, PreTrainedTokenizerBase, PretrainedConfig]:
+    """A model in its runtime, with the tokenizer and configuration it goes by."""
+    path = Path(model)
+    if not path.exists() or artifact_from_path(path) is Artifact.CHECKPOINT:
+        loaded = load_checkpoint(model)
+        task.check_head(head_from_model(loaded.model))
+        return predict_from_model(loaded.model), loaded.tokenizer, loaded.model.config
+    file = path if path.is_file() else path / DEPLOYED
+    session = session_from_onnx(file, threads=EVALUATION_THREADS)
+    head = describe_onnx(file).head
+    if head is not None:
+        task.check_head(head)
+    folder = _folder_with_config(file)
+    config = AutoConfig.from_pretrained(folder)
+    return predict_from_session(session), load_tokenizer(folder, config.vocab_size), config
+
+
+def _folder_with_config(file: Path) -> Path:
+    for folder in (file.parent, file.parent.parent):
+        if (folder / "config.json").is_file():
+            return folder
+    raise InputError(f"{file} has no config.json beside it or one folder up; the labels and tokenizer are unknown.")
+
+
+def _require_free(out: Path) -> None:
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise InputError(f"{out} exists and is not an empty folder. Choose another --out.")
