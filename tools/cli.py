@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import sys
 from collections.abc import Sequence
 
@@ -11,7 +12,7 @@ from typer.exceptions import Abort, Exit, TyperException
 
 from pruning.errors import InputError
 from tools.commands import bench, demo, doctor, evaluate, export, finetune, inspect, prune, run, verify
-from tools.console import stderr
+from tools.console import mode, stderr
 
 app = typer.Typer(
     name="slimbert",
@@ -39,11 +40,14 @@ FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS)
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and exit: 0 done, 1 a gate failed, 2 bad input, 130 interrupted."""
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")  # it reports on weights that we check ourselves
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     sys.exit(exit_code_from(arguments))
 
 
 def exit_code_from(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code."""
+    mode.quiet = mode.as_json = False
     try:
         result = app(args=None if arguments is None else list(arguments), standalone_mode=False)
     except Exit as stop:

@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import Self
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 
 
 @dataclass
@@ -20,6 +20,9 @@ class OutputMode:
     quiet: bool = False
     as_json: bool = False
 
+
+FEWEST_LINES = 50
+"""Shorter phases print no lines of progress: they are over soon."""
 
 mode = OutputMode()
 stdout = Console(soft_wrap=True, highlight=False)
@@ -45,7 +48,7 @@ def print_json(data: object) -> None:
 
 
 class Steps:
-    """A live progress display of named phases; silent when quiet or when standard error is no terminal."""
+    """Progress of named phases on standard error: live bars on a terminal, else a line every tenth; silent if quiet."""
 
     def __init__(self) -> None:
         columns = (
@@ -56,8 +59,10 @@ class Steps:
             TimeElapsedColumn(),
             TextColumn("[dim]{task.fields[what]}"),
         )
-        self._bars = Progress(*columns, console=stderr, disable=mode.quiet or not stderr.is_terminal)
-        self._tasks: dict[str, int] = {}
+        self._live = stderr.is_terminal and not mode.quiet
+        self._bars = Progress(*columns, console=stderr, disable=not self._live)
+        self._tasks: dict[str, TaskID] = {}
+        self._tenths: dict[str, int] = {}
 
     def __enter__(self) -> Self:
         self._bars.start()
@@ -70,15 +75,26 @@ class Steps:
 
     def update(self, phase: str, done: int, total: int, what: str = "") -> None:
         """Show that ``done`` of ``total`` steps of ``phase`` are done."""
+        if not self._live:
+            self._line(phase, done, total, what)
+            return
         if phase not in self._tasks:
             self._tasks[phase] = self._bars.add_task(phase, total=total, what=what)
-        self._bars.update(self._tasks[phase], completed=done, total=total, what=what)  # type: ignore[arg-type]
+        self._bars.update(self._tasks[phase], completed=done, total=total, what=what)
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
         """Announce a stage that takes a while, and its end."""
-        if not mode.quiet and not stderr.is_terminal:
-            stderr.print(f"{name} ...", markup=False)
-        self.update(name, 0, 1)
+        self.note(f"{name} ...")
         yield
-        self.update(name, 1, 1)
+
+    def note(self, text: str) -> None:
+        """A line that stays."""
+        if not mode.quiet:
+            self._bars.console.print(text, markup=False)
+
+    def _line(self, phase: str, done: int, total: int, what: str) -> None:
+        tenth = done * 10 // total
+        if total >= FEWEST_LINES and tenth > self._tenths.get(phase, 0):
+            self._tenths[phase] = tenth
+            self.note(f"{phase}: {done} of {total} {what}".rstrip() + " ...")

@@ -107,5 +107,6 @@ Runtime = Annotated[str, Option("--runtime", help="Runtimes to measure in, separ
 BatchSizes = Annotated[str, Option("--batch", help="Batch sizes to measure, separated by commas.")]
 Lengths = Annotated[str, Option("--seq", help="Sequence lengths to measure, separated by commas.")]
 Blocks = Annotated[int, Option("--blocks", help="Interleaved blocks per measurement.")]
+WarmupSeconds = Annotated[float, Option("--warmup-seconds", help="Shortest warm-up of each model.")]
 ClockName = Annotated[str, Option("--clock", help="Clock of the headline: wall, or thread with one thread.")]
 WithCode = Annotated[bool, Option("--with-code", help="Also save the model's code, for trust_remote_code=True.")]

@@ -13,6 +13,7 @@ from bench.report.schema import ModelFacts, ParityRow, RunFacts, build_report
 from bench.result import BenchResult
 from bench.runners.registry import runner_class_from_runtime
 from pruning.atomic import write_json, write_text
+from pruning.calibration import calibration_from_texts
 from pruning.checkpoint import load_checkpoint
 from pruning.errors import InputError
 from pruning.introspect import arch_from_model, head_from_model
@@ -51,6 +52,7 @@ def run(
     with Steps() as steps:
         work = prepare(settings, folder, steps)
         folder.claim(settings)
+        steps.note(f"writing to {folder.path} ...")
         facts = {name: run_stage(name, work) for name in STAGES}
         if folder.facts("report") is None:
             report = _report(
@@ -78,12 +80,20 @@ def prepare(settings: RunSettings, folder: RunFolder, steps: Steps) -> Workspace
     task.check_head(head_from_model(dense.model))
     _check_lengths(settings, dense.model.config.max_position_embeddings)
     splits = load_splits(settings.data.source, seed=settings.seed)
-    if splits.evaluation.labels is not None:
+    if task.has_truth(splits.evaluation):
         names = [dense.model.config.id2label[i] for i in sorted(dense.model.config.id2label)]
         task.targets(splits.evaluation, names)
     params = sum(parameter.numel() for parameter in dense.model.parameters())
     target = settings.prune.target.target(arch_from_model(dense.model), params, settings.bench.seq[0])
-    return Workspace(settings, folder, dense, splits, target, steps)
+    calibration = calibration_from_texts(
+        dense.tokenizer,
+        splits.train.texts,
+        splits.train.pairs,
+        examples=settings.prune.calibration,
+        max_length=settings.max_length,
+        seed=settings.seed,
+    )
+    return Workspace(settings, folder, dense, splits, calibration, target, steps)
 
 
 def headline(report: dict[str, Any]) -> str:

@@ -63,7 +63,7 @@ class RunFolder:
         """
         stored = self._stored_settings()
         if stored is None:
-            if self.path.exists() and (not self.path.is_dir() or any(self.path.iterdir())):
+            if self.path.exists() and not self._is_free():
                 raise InputError(f"{self.path} exists and holds no run. Choose another --out.")
             return
         wanted = settings.model_dump(mode="json")
@@ -77,7 +77,12 @@ class RunFolder:
         """Write the settings, and undo what a killed process may have left half-renamed."""
         for name in FOLDERS:
             recover_folder(self.path / name)
-        write_json(self.state / "settings.json", settings.model_dump(mode="json"))
+        if self._stored_settings() is None:
+            write_json(self.state / "settings.json", settings.model_dump(mode="json"))
+
+    def _is_free(self) -> bool:
+        """Empty, or stopped before it was claimed."""
+        return self.path.is_dir() and {path.name for path in self.path.iterdir()} <= {STATE}
 
     def _stored_settings(self) -> dict[str, Any] | None:
         return self.facts("settings")

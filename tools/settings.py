@@ -110,6 +110,7 @@ class BenchGrid(Settings):
     seq: tuple[int, ...] = (128,)
     threads: int = Field(default=1, ge=1)
     blocks: int = Field(default=30, ge=2)
+    warmup_seconds: float = Field(default=1.0, gt=0)
     clock: str = "wall"
 
 

@@ -17,7 +17,7 @@ from exporter.ort_session import predict_from_session, session_from_onnx
 from pruning.arch import ArchSpec
 from pruning.batching import Batch, Predict, predict_from_model
 from pruning.budget import Budget
-from pruning.calibration import calibration_from_texts
+from pruning.calibration import Calibration
 from pruning.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from pruning.methods.oneshot import OneshotOptions, prune_oneshot
 from pruning.tasks.registry import task_named
@@ -42,6 +42,7 @@ class Workspace:
     folder: RunFolder
     dense: Checkpoint
     splits: Splits
+    calibration: Calibration
     target: Budget | ArchSpec
     steps: Steps
 
@@ -58,7 +59,7 @@ class Workspace:
     def evaluate(self, predict: Predict) -> Evaluation | None:
         """Score on the evaluation data; None if they have no labels and the task needs them."""
         data = self.splits.evaluation
-        if data.labels is None and self.settings.task == "text-classification":
+        if self.task.needs_truth and not self.task.has_truth(data):
             return None
         settings = settings_from_config(self.dense.model.config, max_length=self.settings.max_length)
         reference = predict_from_model(self.dense.model)
@@ -74,23 +75,14 @@ def baseline(work: Workspace) -> Facts:
 def prune(work: Workspace) -> Facts:
     """Prune, and write ``compact/``."""
     asked = work.settings.prune
-    data = work.splits.train
-    calibration = calibration_from_texts(
-        work.dense.tokenizer,
-        data.texts,
-        data.pairs,
-        examples=asked.calibration,
-        max_length=work.settings.max_length,
-        seed=work.settings.seed,
-    )
     options = OneshotOptions(
         work.target, asked.method, asked.reconstruct, ffn_multiple=asked.ffn_multiple, seed=work.settings.seed
     )
-    result = prune_oneshot(work.dense.model, calibration, options, work.steps.update)
+    result = prune_oneshot(work.dense.model, work.calibration, options, work.steps.update)
     save_checkpoint(result.model, work.dense.tokenizer, work.folder.compact, with_code=work.settings.with_code)
     return {
         "budget": None if isinstance(work.target, ArchSpec) else work.target.meaning,
-        "calibration": list(calibration.sizes),
+        "calibration": list(work.calibration.sizes),
         "divergence": result.divergence,
         "divergence_unreconstructed": result.divergence_unreconstructed,
         "kept_reconstruction": result.kept_reconstruction,
@@ -146,6 +138,7 @@ def bench_settings(grid: BenchGrid, seed: int) -> BenchSettings:
         seqs=grid.seq,
         threads=grid.threads,
         blocks=grid.blocks,
+        warmup_seconds=grid.warmup_seconds,
         seed=seed,
         headline_clock=grid.clock,
     )

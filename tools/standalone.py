@@ -60,6 +60,7 @@ def prune(model: str, data: DataSettings, request: PruneSettings, text: TextSett
         target, request.method, request.reconstruct, ffn_multiple=request.ffn_multiple, seed=text.seed
     )
     with Steps() as steps:
+        steps.note(f"writing to {out} ...")
         result = prune_oneshot(dense.model, calibration, options, steps.update)
     save_checkpoint(result.model, dense.tokenizer, out, with_code=text.with_code)
     after = facts_from_model(result.model)
@@ -88,6 +89,7 @@ def finetune(request: FinetuneOptions, data: DataSettings, *, resume: bool) -> d
     """
     splits = load_splits(data.source, seed=request.training.seed)
     with Steps() as steps:
+        steps.note(f"writing to {request.out} ...")
         result = train(
             request,
             splits,

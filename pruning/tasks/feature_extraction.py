@@ -77,6 +77,11 @@ class FeatureExtraction(Task):
 
     name = "feature-extraction"
     head = "encoder"
+    needs_truth = False
+
+    def has_truth(self, data: TextData) -> bool:
+        """See `Task.has_truth`: there are pairs with scores."""
+        return data.pairs is not None and data.labels is not None
 
     def class_names(self, data: TextData) -> tuple[str, ...]:
         """None: an encoder has no classes."""
@@ -112,7 +117,7 @@ class FeatureExtraction(Task):
             InputError: if there is neither a reference nor scored pairs, scores are words, or the model does not
                 give token states.
         """
-        scored = data.pairs is not None and data.labels is not None
+        scored = self.has_truth(data)
         if not scored and reference is None:
             raise InputError(
                 "feature-extraction needs scored pairs, or a dense model to compare with; the data have no "

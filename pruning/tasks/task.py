@@ -67,6 +67,13 @@ class Task(ABC):
     head: ClassVar[str]
     """The head it needs, as ``pruning.introspect.head_from_model`` names it."""
 
+    needs_truth: ClassVar[bool]
+    """Whether scoring takes labels; if not, a reference model will do."""
+
+    @abstractmethod
+    def has_truth(self, data: TextData) -> bool:
+        """Whether the data say what a model should answer."""
+
     def check_head(self, head: str) -> None:
         """Make sure that a model with this head can do the task.
 

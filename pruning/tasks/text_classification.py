@@ -56,6 +56,11 @@ class TextClassification(Task):
 
     name = "text-classification"
     head = "sequence-classification"
+    needs_truth = True
+
+    def has_truth(self, data: TextData) -> bool:
+        """See `Task.has_truth`: there are labels."""
+        return data.labels is not None
 
     def class_names(self, data: TextData) -> tuple[str, ...]:
         """See `Task.class_names`. Integers and words name classes; floats ask for regression."""

@@ -20,6 +20,7 @@ def bench(
     seq: options.Lengths = "128",
     threads: options.Threads = 1,
     blocks: options.Blocks = 30,
+    warmup_seconds: options.WarmupSeconds = 1.0,
     clock: options.ClockName = "wall",
     seed: options.Seed = 0,
     json_file: Annotated[Path | None, Option("--json", help="Write all samples and figures to this file.")] = None,
@@ -43,6 +44,7 @@ def bench(
         seq=options.integers(seq, "--seq"),
         threads=threads,
         blocks=blocks,
+        warmup_seconds=warmup_seconds,
         clock=clock,
     )
     result = standalone.bench(baseline, candidates, grid, seed=seed)

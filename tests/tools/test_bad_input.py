@@ -1,0 +1,254 @@
+"""Whatever a user gets wrong is one line, exit code 2, and leaves what is on disk alone."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import re
+import shutil
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from pruning.arch import ArchSpec
+from pruning.checkpoint import save_checkpoint
+from tests.tiny import tiny_bert, tiny_tokenizer
+from tests.tools.conftest import RUN
+
+
+def refused(result):
+    """The one line on standard error of a command that was refused."""
+    code, out, err = result
+    assert code == 2, (code, out, err)
+    assert "Traceback" not in err
+    *progress, message = err.splitlines()
+    assert all(line.endswith(" ...") for line in progress)
+    assert message.startswith("slimbert: ")
+    return message
+
+
+def snapshot(folder):
+    return {
+        path.relative_to(folder).as_posix(): (path.stat().st_mtime_ns, path.read_bytes())
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
+
+
+def no_checkpoint(project):
+    shutil.rmtree(project / "my-bert")
+    (project / "my-bert").mkdir()
+
+
+def truncated_weights(project):
+    path = project / "my-bert" / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:-100])
+
+
+def corrupted_header(project):
+    path = project / "my-bert" / "model.safetensors"
+    path.write_bytes(b"\xff" * 64 + path.read_bytes()[64:])
+
+
+def pickle_weights(project):
+    path = project / "my-bert" / "model.safetensors"
+    torch.save(load_file(path), project / "my-bert" / "pytorch_model.bin")
+    path.unlink()
+
+
+def poisoned(value):
+    def poison(project):
+        path = project / "my-bert" / "model.safetensors"
+        tensors = load_file(path)
+        tensors["classifier.bias"][0] = value
+        save_file(tensors, path, metadata={"format": "pt"})
+
+    return poison
+
+
+def edited_config(**values):
+    def edit(project):
+        path = project / "my-bert" / "config.json"
+        path.write_text(json.dumps(json.loads(path.read_text()) | values))
+
+    return edit
+
+
+def another_head(project):
+    save_checkpoint(tiny_bert("token-classification"), tiny_tokenizer(), project / "my-bert")
+
+
+def another_tokenizer(project):
+    tokenizer = tiny_tokenizer()
+    tokenizer.add_tokens([f"word{i}" for i in range(200)])
+    tokenizer.save_pretrained(project / "my-bert")
+
+
+def reviews(text):
+    def write(project):
+        (project / "reviews.csv").write_text(text)
+
+    return write
+
+
+BAD_PROJECTS = {
+    "no checkpoint": (no_checkpoint, "is not a checkpoint: it has no config.json"),
+    "truncated": (truncated_weights, "truncated or corrupted"),
+    "corrupted": (corrupted_header, "truncated or corrupted"),
+    "pickle": (pickle_weights, "convert it: python -c"),
+    "nan": (poisoned(float("nan")), "classifier.bias in .* holds 1 NaN or infinite"),
+    "infinite": (poisoned(float("inf")), "holds 1 NaN or infinite"),
+    "model type": (edited_config(model_type="gpt2"), "'gpt2' .* not supported; supported: bert, compact_bert"),
+    "architecture": (edited_config(architectures=["BertForNextSentencePrediction"]), "not supported; supported: "),
+    "head": (another_head, "needs a model with a sequence-classification head"),
+    "tokenizer": (another_tokenizer, "229 tokens but the model has 29 word embeddings"),
+    "no data": (reviews(""), "reviews.csv"),
+    "only a header": (reviews("text,label\n"), "empty"),
+    "no text column": (reviews("words,label\n" + "a cat,1\n" * 40), "column"),
+    "unknown labels": (reviews("text,label\n" + "a cat,maybe\n" * 40), "does not know the labels 'maybe'"),
+    "too few texts": (reviews("text,label\n" + "a cat,1\nthe dog,0\n" * 20), "at least 12 different texts; got 2"),
+}
+
+
+@pytest.mark.parametrize("name", BAD_PROJECTS)
+def test_a_bad_project_is_refused(project, slimbert, name):
+    spoil, message = BAD_PROJECTS[name]
+    spoil(project)
+    before = snapshot(project)
+    err = refused(slimbert(*RUN, "--out", "out"))
+    assert re.search(message, err)
+    after = snapshot(project)
+    assert {name: after[name] for name in before} == before
+
+
+BAD_OPTIONS = {
+    "speedup below 1": (("--speedup", "0.5"), "at least 1 and at most"),
+    "speedup beyond reach": (("--speedup", "100000"), r"at most \d+, the largest that this model can reach"),
+    "two targets": (("--speedup", "2", "--density", "0.5"), "exactly one of .* got --speedup and --density"),
+    "no target": ((), "exactly one of .* got none"),
+    "density": (("--density", "1.5"), "above 0 and at most 1"),
+    "params": (("--params", "10"), "can not be pruned"),
+    "no shape file": (("--shape", "missing.json"), "cannot be read"),
+    "runtime": (("--speedup", "2", "--runtime", "abacus"), "abacus"),
+    "planned runtime": (("--speedup", "2", "--runtime", "tensorrt"), "tensorrt"),
+    "batch": (("--speedup", "2", "--batch", "many"), "--batch takes numbers"),
+    "sequence": (("--speedup", "2", "--seq", "512"), "40 positions"),
+    "label column": (("--speedup", "2", "--label-column", "stars"), "stars"),
+    "text column": (("--speedup", "2", "--text-column", "body"), "body"),
+    "unknown option": (("--speedup", "2", "--turbo"), "--turbo"),
+    "method": (("--speedup", "2", "--method", "wish"), "wish"),
+    "calibration": (("--speedup", "2", "--calibration", "0"), "calibration"),
+    "clock": (("--speedup", "2", "--threads", "2", "--clock", "thread"), "clock 'thread' cannot be used"),
+    "no config file": (("--speedup", "2", "--config", "missing.yaml"), "cannot be read"),
+    "task": (("--speedup", "2", "--task", "question-answering"), "there is no task 'question-answering'; there are"),
+}
+
+
+@pytest.mark.parametrize("name", BAD_OPTIONS)
+def test_a_bad_option_is_refused_and_leaves_no_folder(project, slimbert, name):
+    extra, message = BAD_OPTIONS[name]
+    base = (
+        "run",
+        "my-bert",
+        "--task",
+        "text-classification",
+        "--data",
+        "reviews.csv",
+        "--max-length",
+        "16",
+        "--out",
+        "out",
+    )
+    seq = () if "--seq" in extra else ("--seq", "16")
+    err = refused(slimbert(*base, *seq, *extra))
+    assert re.search(message, err)
+    assert not (project / "out").exists()
+
+
+def test_a_shape_of_another_model_is_refused(project, slimbert):
+    prune = ("prune", "my-bert", "--data", "reviews.csv", "--shape", "shape.json", "--out", "small")
+    for shape, message in [
+        (ArchSpec.from_lists(8, 4, [1, 1, 1], [1, 1, 1]), "hidden 8 and head_dim 4"),
+        (ArchSpec.from_lists(16, 4, [1, 1], [1, 1]), "2 layers, the model 3"),
+        (ArchSpec.from_lists(16, 4, [9, 1, 1], [1, 1, 1]), "wants 9 heads"),
+    ]:
+        (project / "shape.json").write_text(shape.to_json())
+        assert message in refused(slimbert(*prune))
+    (project / "shape.json").write_text("{}")
+    assert "not an architecture" in refused(slimbert(*prune))
+
+
+def test_config_files_are_checked(project, slimbert):
+    for text, message in [("turbo: 1\n", "turbo"), ("- a\n", "must map option names"), ("a: [", "cannot be read")]:
+        (project / "run.yaml").write_text(text)
+        assert message in refused(slimbert(*RUN, "--config", "run.yaml", "--out", "out"))
+
+
+def test_a_folder_with_something_else_is_left_alone(project, slimbert):
+    (project / "out").mkdir()
+    (project / "out" / "thesis.txt").write_text("do not lose me")
+    commands = [
+        (*RUN, "--out", "out"),
+        ("prune", "my-bert", "--data", "reviews.csv", "--speedup", "2", "--out", "out"),
+        ("export", "my-bert", "--out", "out"),
+        ("finetune", "my-bert", "--task", "text-classification", "--data", "reviews.csv", "--out", "out"),
+    ]
+    for command in commands:
+        refused(slimbert(*command))
+        assert [path.name for path in (project / "out").iterdir()] == ["thesis.txt"]
+
+
+def test_a_folder_with_another_run_is_left_alone(project, slimbert):
+    assert slimbert(*RUN, "--out", "out")[0] == 0
+    before = snapshot(project / "out")
+    assert "already holds this run" in refused(slimbert(*RUN, "--out", "out"))
+    assert "other settings (seed)" in refused(slimbert(*RUN, "--seed", "1", "--resume", "--out", "out"))
+    assert slimbert(*RUN, "--out", "out", "--resume")[0] == 0
+    assert snapshot(project / "out") == before
+
+
+def test_a_full_disk_keeps_what_is_there(project, slimbert, monkeypatch):
+    def no_space(descriptor):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "out/compact")
+
+    monkeypatch.setattr(os, "fsync", no_space)
+    before = snapshot(project)
+    assert "no space left on the device" in refused(slimbert(*RUN, "--out", "out"))
+    assert "no space left on the device" in refused(slimbert("export", "my-bert", "--out", "exported"))
+    monkeypatch.undo()
+    os.chdir(project)
+    left = snapshot(project)
+    assert {name: left[name] for name in before} == before
+    assert not (project / "exported" / "onnx").exists()
+    assert slimbert(*RUN, "--out", "out", "--resume")[0] == 0
+
+
+def test_a_damaged_run_folder_is_named(project, slimbert):
+    assert "is not a finished run" in refused(slimbert("verify", "my-bert"))
+    slimbert(*RUN, "--out", "out")
+    (project / "out" / "manifest.json").write_text("{")
+    assert "manifest.json is damaged" in refused(slimbert("verify", "out"))
+    (project / "out" / ".slimbert" / "report.json").write_text("{")
+    assert "report.json is damaged" in refused(slimbert(*RUN, "--resume", "--out", "out"))
+
+
+def test_what_cannot_be_read_is_refused(project, slimbert):
+    (project / "model.onnx").write_bytes(b"not a graph")
+    evaluate = ("--task", "text-classification", "--data", "reviews.csv")
+    assert "model.onnx" in refused(slimbert("inspect", "model.onnx"))
+    assert "model.onnx" in refused(slimbert("eval", "model.onnx", *evaluate))
+    assert "nothing" in refused(slimbert("inspect", "nowhere"))
+    assert "nothing" in refused(slimbert("bench", "nowhere", "my-bert"))
+    slimbert("export", "my-bert", "--out", "exported")
+    shutil.copy(project / "exported" / "onnx" / "model.onnx", project / "model.onnx")
+    assert "no config.json beside it" in refused(slimbert("eval", "model.onnx", *evaluate))
+    assert "sequence-classification" in refused(
+        slimbert("eval", "exported", "--task", "feature-extraction", "--data", "reviews.csv")
+    )
+
+
+def test_the_demo_names_what_is_missing(project, slimbert, monkeypatch):
+    monkeypatch.setattr("tools.demo.find_spec", lambda name: None)
+    assert "pip install --no-deps --require-hashes -r" in refused(slimbert("demo", "--out", "demo"))

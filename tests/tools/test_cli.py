@@ -1,0 +1,203 @@
+"""Every command does its work on a tiny project, and says so."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+import torch
+from transformers import AutoModelForSequenceClassification, pipeline
+
+import pruning.auto  # noqa: F401  # registers compact_bert
+from pruning.arch import ArchSpec
+from pruning.checkpoint import save_checkpoint
+from tests.tiny import tiny_bert, tiny_tokenizer
+from tests.tools.conftest import QUICK, RUN
+
+
+def test_run_leaves_everything_the_design_names(project, slimbert):
+    code, out, err = slimbert(*RUN, "--out", "out")
+    assert (code, err.count("Traceback")) == (0, 0)
+    names = {path.relative_to(project / "out").as_posix() for path in (project / "out").rglob("*") if path.is_file()}
+    expected = {"report.json", "report.md", "report.html", "manifest.json", "bench.json", "deploy/onnx/model.onnx"}
+    expected |= {f"{folder}/{name}" for folder in ("compact", "deploy") for name in ("config.json", "tokenizer.json")}
+    assert expected | {"compact/model.safetensors"} <= names
+    assert "out/report.html" in out
+    report = json.loads((project / "out" / "report.json").read_text())
+    assert report["schema"] == 1
+    assert report["requested_speedup"] == 2.0
+    assert report["baseline"]["params"] > report["candidate"]["params"]
+    assert all(row["passed"] for row in report["parity"])
+    arch = ArchSpec.from_dict(report["candidate"]["arch"])
+    dense = ArchSpec.from_dict(report["baseline"]["arch"])
+    assert arch.encoder_flops(16) <= dense.encoder_flops(16) / 2
+
+
+def test_the_compact_folder_loads_in_one_line_and_in_a_pipeline(project, slimbert):
+    assert slimbert(*RUN, "--out", "out", "--quiet")[0] == 0
+    model = AutoModelForSequenceClassification.from_pretrained("out/compact")
+    assert type(model).__name__ == "CompactBertForSequenceClassification"
+    answer = pipeline("text-classification", model="out/compact")("the cat sat on the mat")
+    assert answer[0]["label"] in {"LABEL_0", "LABEL_1"}
+
+
+def test_json_output_is_one_document(project, slimbert):
+    code, out, _ = slimbert(*RUN, "--out", "out", "--json")
+    assert code == 0
+    assert json.loads(out) == json.loads((project / "out" / "report.json").read_text())
+
+
+def test_quiet_prints_nothing(project, slimbert):
+    assert slimbert(*RUN, "--out", "out", "--quiet") == (0, "", "")
+
+
+def test_verify_accepts_a_run_and_refuses_a_changed_file(project, slimbert):
+    slimbert(*RUN, "--out", "out")
+    code, out, _ = slimbert("verify", "out")
+    assert code == 0
+    assert "deploy/onnx/model.onnx: same answers" in out
+    (project / "out" / "report.md").write_text("faster than light")
+    (project / "out" / "deploy" / "extra.txt").write_text("?")
+    (project / "out" / "report.html").unlink()
+    code, out, _ = slimbert("verify", "out")
+    assert code == 1
+    assert "report.md: changed" in out
+    assert "report.html: missing" in out
+    assert "deploy/extra.txt: not listed" in out
+
+
+@pytest.mark.parametrize("target", [("--density", "0.5"), ("--params", "5000"), ("--speedup", "1.5")])
+@pytest.mark.parametrize("method", ["fisher", "magnitude", "uniform", "random"])
+def test_prune_keeps_within_every_budget(project, slimbert, target, method):
+    code, out, _ = slimbert(
+        "prune", "my-bert", "--data", "reviews.csv", *target, "--method", method, "--ffn-multiple", "4", "--seq", "16",
+        "--no-reconstruct", "--out", "small", "--json",
+    )  # fmt: skip
+    assert code == 0
+    facts = json.loads(out)
+    before, after = facts["baseline"], facts["candidate"]
+    name, value = target
+    limits = {
+        "--density": after["encoder_linear_params"] / before["encoder_linear_params"] <= float(value),
+        "--params": after["params"] <= float(value),
+        "--speedup": facts["flops_ratio"] >= float(value),
+    }
+    assert limits[name]
+
+
+def test_prune_to_a_shape(project, slimbert):
+    shape = ArchSpec.from_lists(16, 4, [4, 0, 1], [8, 24, 0])
+    (project / "shape.json").write_text(shape.to_json())
+    code, out, _ = slimbert(
+        "prune", "my-bert", "--data", "reviews.csv", "--shape", "shape.json", "--out", "small", "--json"
+    )
+    assert code == 0
+    assert json.loads(out)["candidate"]["arch"] == shape.to_dict()
+
+
+def test_export_evaluate_and_inspect_agree(project, slimbert):
+    assert slimbert("export", "my-bert", "--out", "exported", "--quiet")[0] == 0
+    scores = []
+    for model in ("my-bert", "exported", "exported/onnx/model.onnx"):
+        code, out, _ = slimbert("eval", model, "--task", "text-classification", "--data", "reviews.csv", "--json")
+        assert code == 0
+        scores.append(json.loads(out)["metric"])
+    assert scores[0] == scores[1] == scores[2]
+    archs = [json.loads(slimbert("inspect", path, "--json")[1])["arch"] for path in ("my-bert", "exported")]
+    assert archs[0] == archs[1]
+    assert "24" in slimbert("inspect", "my-bert")[1]
+
+
+def test_evaluation_against_a_reference(project, slimbert):
+    arguments = ("--task", "text-classification", "--data", "reviews.csv", "--reference", "my-bert", "--json")
+    assert json.loads(slimbert("eval", "my-bert", *arguments)[1])["others"]["agreement"] == 1.0
+
+
+def test_finetune_learns_and_resumes_to_the_same_result(project, slimbert):
+    arguments = (
+        "finetune", "my-bert", "--task", "text-classification", "--data", "reviews.csv", "--epochs", "2",
+        "--batch-size", "16", "--learning-rate", "0.01", "--out", "tuned", "--json",
+    )  # fmt: skip
+    code, out, _ = slimbert(*arguments)
+    assert code == 0
+    assert json.loads(slimbert(*arguments, "--resume")[1]) == json.loads(out)
+
+
+def test_bench_writes_samples_and_page_and_obeys_the_gate(project, slimbert):
+    quick = ("--blocks", "2", "--warmup-seconds", "0.001", "--seq", "16")
+    arguments = ("bench", "my-bert", "my-bert", "--runtime", "torch-cpu,ort-cpu", *quick)
+    code, out, _ = slimbert(*arguments, "--json", "bench.json", "--html", "bench.html", "--fail-under", "1e-6")
+    assert code == 0
+    assert "A/A" in out
+    assert json.loads((project / "bench.json").read_text())["schema"] == 1
+    assert (project / "bench.html").read_text().startswith("<!doctype html>")
+    code, out, _ = slimbert(*arguments, "--fail-under", "1e6")
+    assert code == 1
+    assert "wanted 1e+06x" in out
+
+
+def test_feature_extraction_run(project, slimbert):
+    save_checkpoint(tiny_bert("encoder"), tiny_tokenizer(), project / "encoder")
+    code, _, _ = slimbert(
+        "run", "encoder", "--task", "feature-extraction", "--data", "reviews.csv", "--speedup", "1.5", *QUICK,
+        "--out", "out",
+    )  # fmt: skip
+    assert code == 0
+    report = json.loads((project / "out" / "report.json").read_text())
+    assert report["baseline"]["metric"]["name"] == "fidelity"
+    assert report["baseline"]["metric"]["value"] == pytest.approx(1.0)
+    assert 0 < report["candidate"]["metric"]["value"] <= 1.0
+
+
+def test_unlabelled_data_leave_the_accuracy_open(project, slimbert):
+    lines = (project / "reviews.csv").read_text().splitlines()
+    (project / "texts.csv").write_text("\n".join(line.rsplit(",", 1)[0] for line in lines))
+    arguments = [argument.replace("reviews", "texts") for argument in RUN]
+    assert slimbert(*arguments, "--out", "out")[0] == 0
+    report = json.loads((project / "out" / "report.json").read_text())
+    assert report["candidate"]["metric"] is None
+    assert any("no labels" in note for note in report["notes"])
+
+
+def test_options_come_from_a_file_and_the_command_line_wins(project, slimbert):
+    (project / "run.yaml").write_text("speedup: 2\nseq: 16\nffn-multiple: 4\nblocks: 2\nwarmup_seconds: 0.001\n")
+    arguments = ("run", "my-bert", "--task", "text-classification", "--data", "reviews.csv", "--config", "run.yaml")
+    assert slimbert(*arguments, "--max-length", "16", "--speedup", "1.5", "--out", "out")[0] == 0
+    report = json.loads((project / "out" / "report.json").read_text())
+    assert report["requested_speedup"] == 1.5
+    assert report["measured_speedup"]["seq"] == 16
+
+
+def test_the_reported_command_repeats_the_run(project, slimbert):
+    slimbert(*RUN, "--out", "out")
+    command = json.loads((project / "out" / "report.json").read_text())["command"]
+    assert command.startswith("slimbert run my-bert")
+    words = command.replace("--out out", "--out again").split()[1:]
+    assert slimbert(*words)[0] == 0
+    first, second = (project / name / "compact" / "model.safetensors" for name in ("out", "again"))
+    assert first.read_bytes() == second.read_bytes()
+
+
+def test_doctor_names_versions_and_runtimes(slimbert):
+    code, out, _ = slimbert("doctor", "--json")
+    facts = json.loads(out)
+    assert code == (1 if facts["problems"] else 0)
+    assert facts["versions"]["torch"].split("+")[0] == torch.__version__.split("+")[0]
+    assert {"torch-cpu", "ort-cpu"} <= set(facts["runtimes"])
+
+
+@pytest.mark.parametrize(
+    "command", ["demo", "run", "finetune", "prune", "export", "bench", "eval", "inspect", "verify"]
+)
+def test_every_command_has_help(slimbert, command):
+    code, out, _ = slimbert(command, "--help")
+    assert code == 0
+    assert "Usage" in out
+
+
+def test_help_does_not_load_torch():
+    script = "import sys, tools.cli as c; c.exit_code_from(['run', '--help']); print('torch' in sys.modules)"
+    result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert result.stdout.rstrip().endswith("False")
