@@ -29,7 +29,7 @@ format: $(VENV)/installed
 	$(BIN)/ruff check --fix .
 
 bench: $(VENV)/installed
-	$(BIN)/python benchmarks/tool_cost.py
+	$(BIN)/python benchmarks/tool_cost.py --out docs/results/tool-cost.md
 
 clean:
 	rm -rf $(VENV) $(INTEROP) slimbert-demo

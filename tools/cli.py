@@ -78,3 +78,7 @@ def _disk_message(error: OSError) -> str:
     if error.errno in FORBIDDEN:
         return f"{where} cannot be written ({error.strerror}). Choose another --out."
     raise error
+
+
+if __name__ == "__main__":
+    main()

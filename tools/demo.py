@@ -30,8 +30,8 @@ def demo(out: Path, *, speedup: float, seed: int, resume: bool) -> dict[str, Any
     Raises:
         InputError: if the assets are not installed, or ``out`` holds something else.
     """
-    model = _package_folder(MODEL_PACKAGE) / "model"
-    folder = _package_folder(DATA_PACKAGE) / DATA_FOLDER
+    model = package_folder(MODEL_PACKAGE) / "model"
+    folder = package_folder(DATA_PACKAGE) / DATA_FOLDER
     data = DataSettings(data=str(folder / "train.csv"), eval_data=str(folder / "test.csv"))
     training = TrainingOptions(epochs=1, seed=seed)
     request = FinetuneOptions(str(model), TASK, out / "dense", MAX_LENGTH, TRAIN_EXAMPLES, training)
@@ -53,7 +53,12 @@ def demo(out: Path, *, speedup: float, seed: int, resume: bool) -> dict[str, Any
     return pipeline.run(settings, out / "run", resume=resume, notes=[note], command=command)
 
 
-def _package_folder(name: str) -> Path:
+def package_folder(name: str) -> Path:
+    """Where an installed package lies.
+
+    Raises:
+        InputError: if it is not installed; says how to install it.
+    """
     spec = find_spec(name)
     if spec is None or not spec.submodule_search_locations:
         raise InputError(
