@@ -195,7 +195,9 @@ def _warnings(report: Report) -> list[str]:
     """What the run itself gives reason to warn about; the benchmark's own caveats are added in HTML."""
     speed, warnings = report.measured_speedup, []
     if report.requested_speedup is not None and speed.ci95[1] < report.requested_speedup:
-        warnings.append(f"The requested speedup of {report.requested_speedup:g}x was not reached.")
+        warnings.append(
+            f"{report.requested_speedup:g}x was asked for, as a budget in encoder FLOPs; in time it is less on this machine."
+        )
     failed = [row.artifact for row in report.parity if not row.passed]
     if failed:
         warnings.append(f"Answers differ from the checkpoint beyond the tolerance: {', '.join(failed)}.")
