@@ -196,7 +196,7 @@ def _warnings(report: Report) -> list[str]:
     speed, warnings = report.measured_speedup, []
     if report.requested_speedup is not None and speed.ci95[1] < report.requested_speedup:
         warnings.append(
-            f"{report.requested_speedup:g}x was asked for, as a budget in encoder FLOPs; in time it is less on this machine."
+            f"{report.requested_speedup:g}x was asked for, as a budget in encoder FLOPs; in time it is less here."
         )
     failed = [row.artifact for row in report.parity if not row.passed]
     if failed:
