@@ -31,13 +31,13 @@ def speedup_plot(cells: tuple[CellRows, ...]) -> str:
         for row in cell.rows
         if row.comparison and row.key != CONTROL
     ]
-    return speedup_svg("Speedup", points)
+    return speedup_svg(points)
 
 
 def latency_plot(cell: CellRows) -> str:
     """Every call's time in one cell; the control is left out, as it repeats the baseline."""
     samples = {row.label: row.latency.samples_ms for row in cell.rows if row.key != CONTROL}
-    return latency_svg(str(cell.cell), samples)
+    return latency_svg(samples)
 
 
 def environment_rows(result: BenchResult) -> list[tuple[str, str]]:

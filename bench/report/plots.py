@@ -70,13 +70,13 @@ def kept_svg(name: str, kept: Sequence[int], full: Sequence[int]) -> str:
         return _svg(figure, f"{name}: " + ", ".join(f"{k} of {f}" for k, f in zip(kept, full, strict=True)))
 
 
-def latency_svg(title: str, samples_ms: Mapping[str, Sequence[float]]) -> str:
+def latency_svg(samples_ms: Mapping[str, Sequence[float]]) -> str:
     """Histograms of every call's time, from zero, with a line at each median.
 
     The axis ends a little after the largest 99th percentile; what lies beyond is counted in the corner.
     """
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(8.4, 2.9), layout="constrained")
+        figure = Figure(figsize=(10, 2.9), layout="constrained")
         axes = figure.add_subplot()
         end = max(float(np.percentile(samples, 99)) for samples in samples_ms.values()) * 1.08
         for (label, samples), color in zip(samples_ms.items(), _colors(len(samples_ms)), strict=True):
@@ -88,20 +88,20 @@ def latency_svg(title: str, samples_ms: Mapping[str, Sequence[float]]) -> str:
         beyond = sum(int(np.sum(np.asarray(samples) > end)) for samples in samples_ms.values())
         if beyond:
             axes.annotate(
-                f"{beyond} slower calls beyond the axis",
+                f"slower calls beyond the axis: {beyond}",
                 (1, 0.5), xycoords="axes fraction", ha="right", color=MUTED, fontsize=8,
             )  # fmt: skip
-        axes.set(title=title, xlabel="milliseconds per call", ylabel="calls", xlim=(0, end))
+        axes.set(xlabel="milliseconds per call", ylabel="calls", xlim=(0, end))
         axes.tick_params(length=0)
         axes.grid(axis="y")
         _legend(axes)
-        return _svg(figure, f"{title}: histogram of the latency of " + " and ".join(samples_ms))
+        return _svg(figure, "Histogram of the latency of " + " and ".join(samples_ms))
 
 
-def speedup_svg(title: str, points: Sequence[RatioPoint]) -> str:
+def speedup_svg(points: Sequence[RatioPoint]) -> str:
     """Ratios with their intervals, one line each, over the band that the A/A control spans."""
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(8.4, 1.1 + 0.42 * len(points)), layout="constrained")
+        figure = Figure(figsize=(10, 0.8 + 0.46 * len(points)), layout="constrained")
         axes = figure.add_subplot()
         for row, point in enumerate(points):
             ratio, floor = point.comparison.ratio, point.comparison.noise_floor
@@ -113,12 +113,15 @@ def speedup_svg(title: str, points: Sequence[RatioPoint]) -> str:
                 textcoords="offset points", va="center", color=INK, fontsize=9,
             )  # fmt: skip
         axes.axvline(1, color=MUTED, linewidth=1)
-        axes.set(title=title, xlabel="times the speed of the baseline", ylim=(len(points) - 0.4, -0.6))
+        axes.set(xlabel="times the speed of the baseline", ylim=(len(points) - 0.4, -0.6))
         axes.set_yticks(range(len(points)), [point.label for point in points])
         axes.margins(x=0.12)
         axes.tick_params(length=0)
         axes.grid(axis="x")
-        return _svg(figure, f"{title}: " + "; ".join(f"{point.label} {point.comparison.ratio}" for point in points))
+        return _svg(
+            figure,
+            "Speedup with 95 % interval: " + "; ".join(f"{point.label} {point.comparison.ratio}" for point in points),
+        )
 
 
 def _colors(count: int) -> list[str]:

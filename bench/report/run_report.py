@@ -113,6 +113,8 @@ def _values(report: Report) -> dict[str, Any]:
     return {
         "report": report,
         "headline": _headline(report),
+        "short_headline": ", ".join((_speed(report), *_rest(report))),
+        "conditions": _conditions(report),
         "cards": _cards(report),
         "changes": _changes(report),
         "metric_sentence": metric_sentence(before, after) if before and after else None,
@@ -122,18 +124,28 @@ def _values(report: Report) -> dict[str, Any]:
 
 
 def _headline(report: Report) -> str:
+    return ", ".join((f"{_speed(report)} on {_conditions(report)}", *_rest(report)))
+
+
+def _speed(report: Report) -> str:
     speed = report.measured_speedup
-    parts = [
-        f"{speedup_text(speed.value, *speed.ci95, speed.verdict)} on {speed.runtime} "
-        f"at batch {speed.batch}, sequence {speed.seq}",
-        change_text(report.baseline.bytes, report.candidate.bytes),
-    ]
+    return speedup_text(speed.value, *speed.ci95, speed.verdict)
+
+
+def _conditions(report: Report) -> str:
+    speed = report.measured_speedup
+    return f"{speed.runtime} at batch {speed.batch}, sequence {speed.seq}"
+
+
+def _rest(report: Report) -> list[str]:
+    """What else the headline says: size, and quality where it was measured."""
+    parts = [change_text(report.baseline.bytes, report.candidate.bytes)]
     before, after = report.baseline.metric, report.candidate.metric
     if before and after:
         name = wording.metric_name_text(before.name)
         values = (wording.metric_text(metric.name, metric.value) for metric in (before, after))
         parts.append(f"{name} {' → '.join(values)}")
-    return ", ".join(parts)
+    return parts
 
 
 def _cards(report: Report) -> list[Change]:

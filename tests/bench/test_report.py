@@ -163,6 +163,15 @@ def test_a_wrong_field_is_named(key, value):
         report_from_dict(report)
 
 
+@pytest.mark.parametrize("name", ["layers", "latency rows"])
+def test_models_that_cannot_be_compared_line_by_line_are_refused(name):
+    report = fake_report()
+    rows = report["candidate"]["arch"]["layers"] if name == "layers" else report["candidate"]["latency"]
+    rows.pop()
+    with pytest.raises(InputError, match=f"differ in their number of {name}"):
+        report_from_dict(report)
+
+
 def test_nan_never_reaches_a_report():
     report = fake_report()
     report["candidate"]["metric"]["value"] = float("nan")
