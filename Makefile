@@ -8,7 +8,7 @@ PIP := -m pip install --quiet --disable-pip-version-check
 
 # Tests that must also pass on the oldest supported transformers.
 INTEROP_TESTS := tests/pruning/test_model.py tests/pruning/test_heads.py tests/pruning/test_auto.py \
-	tests/pruning/test_checkpoint.py tests/pruning/test_checkpoint_code.py tests/pruning/test_compaction.py
+	tests/pruning/test_introspect.py tests/pruning/test_compaction.py $(wildcard tests/pruning/test_checkpoint*.py)
 
 .PHONY: demo test lint format bench clean
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -12,12 +11,12 @@ from transformers import BertConfig, PreTrainedModel, PreTrainedTokenizerBase
 from exporter.graph import resolved_options
 from exporter.options import GraphOptions
 from exporter.to_onnx import OnnxExport, onnx_from_model
-from pruning.atomic import atomic_folder, write_json
+from pruning.atomic import atomic_folder
 from pruning.introspect import DENSE_CLASSES, head_from_model
+from pruning.tokenizer_files import save_tokenizer
 
 ONNX_FILE, FP16_FILE = Path("onnx", "model.onnx"), Path("onnx", "model_fp16.onnx")
 NOT_COPIED = frozenset({"architectures", "auto_map", "model_type", "transformers_version"})
-OWN_CLASS, COMMON_CLASS = "TokenizersBackend", "PreTrainedTokenizerFast"
 
 
 def write_deploy(
@@ -72,8 +71,7 @@ def write_deploy_graphs(
     with atomic_folder(folder) as partial:
         exports = {file: onnx_from_model(model, partial / file, options=options) for file, options in graphs.items()}
         bert_config_from_model(model).save_pretrained(partial)
-        tokenizer.save_pretrained(partial)
-        _name_common_tokenizer_class(partial / "tokenizer_config.json")
+        save_tokenizer(tokenizer, partial)
     return {file: replace(export, path=folder / file) for file, export in exports.items()}
 
 
@@ -85,10 +83,3 @@ def bert_config_from_model(model: PreTrainedModel) -> BertConfig:
     }
     architecture = DENSE_CLASSES[head_from_model(model)].__name__
     return BertConfig(**settings, architectures=[architecture])
-
-
-def _name_common_tokenizer_class(path: Path) -> None:
-    """Transformers 5 renamed its generic fast tokenizer; every version and transformers.js know the old name."""
-    settings = json.loads(path.read_text(encoding="utf-8"))
-    if settings.get("tokenizer_class") == OWN_CLASS:
-        write_json(path, settings | {"tokenizer_class": COMMON_CLASS})

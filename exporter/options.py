@@ -73,7 +73,7 @@ class GraphOptions:
     dtype: Dtype = Dtype.FP32
     opset: int = DEFAULT_OPSET
     right_padding: bool = False
-    first_token: bool = True
+    first_token: bool = False
     pooling: Pooling | None = None
     fp32_parts: tuple[Fp32Part, ...] | None = None
 

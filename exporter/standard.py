@@ -47,26 +47,39 @@ class StandardOperators(Operators):
         return g.op("Unsqueeze", "attention_mask", keep, g.integers(1, 2))
 
     def attention(self, index: int, queries: ir.Value, x: ir.Value, mask: ir.Value) -> ir.Value:
-        """See `Operators.attention`."""
-        g, arch = self.g, self.spec.arch
-        where, heads, head_dim = f"{self.spec.layer(index)}.attention.self", arch.heads[index], arch.head_dim
-        split_shape = g.integers(0, 0, heads, head_dim)  # 0 keeps an axis: (B, Q, H, D)
-
-        def head_states(part: str, states: ir.Value, axes: list[int], scale: float = 1.0) -> ir.Value:
-            projected = g.linear(f"{where}.{part}", states, scale)
-            split = g.op("Reshape", f"{where}.{part}", projected, split_shape)
-            return g.op("Transpose", f"{where}.{part}", split, perm=axes)
-
-        query = head_states("query", queries, [0, 2, 1, 3], head_dim**-0.5)  # (B, H, Q, D)
-        key = head_states("key", x, [0, 2, 3, 1])  # (B, H, D, S)
-        value = head_states("value", x, [0, 2, 1, 3])  # (B, H, S, D)
+        """See `Operators.attention`. A single head needs no axis of its own: TensorRT fuses it only without one."""
+        g, heads = self.g, self.spec.arch.heads[index]
+        where, scale = f"{self.spec.layer(index)}.attention.self", self.spec.arch.head_dim**-0.5
+        query, key, value = (
+            g.linear(f"{where}.{part}", states, factor)
+            for part, states, factor in (("query", queries, scale), ("key", x, 1.0), ("value", x, 1.0))
+        )
+        if heads == 1:
+            return self._one_head(where, query, key, value, mask)
+        query = self._split(f"{where}.query", query, index, [0, 2, 1, 3])  # (B, H, Q, D)
+        key = self._split(f"{where}.key", key, index, [0, 2, 3, 1])  # (B, H, D, S)
+        value = self._split(f"{where}.value", value, index, [0, 2, 1, 3])  # (B, H, S, D)
         weights = self._softmax(where, g.op("MatMul", f"{where}.scores", query, key), mask)
         context = g.op("MatMul", f"{where}.context", weights, value)  # (B, H, Q, D)
         merged = g.op("Transpose", f"{where}.context", context, perm=[0, 2, 1, 3])  # (B, Q, H, D)
-        return g.op("Reshape", f"{where}.context", merged, g.integers(0, 0, heads * head_dim))
+        return g.op("Reshape", f"{where}.context", merged, g.integers(0, 0, heads * self.spec.arch.head_dim))
+
+    def _one_head(self, where: str, query: ir.Value, key: ir.Value, value: ir.Value, mask: ir.Value) -> ir.Value:
+        """Context (B, Q, D) of a layer's only head, from projections (B, Q, D) and (B, S, D)."""
+        g = self.g
+        turned = g.op("Transpose", f"{where}.key", key, perm=[0, 2, 1])  # (B, D, S)
+        row = g.op("Squeeze", f"{where}.mask", mask, g.integers(1))  # (B, 1, S)
+        weights = self._softmax(where, g.op("MatMul", f"{where}.scores", query, turned), row)
+        return g.op("MatMul", f"{where}.context", weights, value)
+
+    def _split(self, name: str, states: ir.Value, index: int, axes: list[int]) -> ir.Value:
+        """Separate the heads of (B, S, H D), and order the axes."""
+        arch = self.spec.arch
+        shape = self.g.integers(0, 0, arch.heads[index], arch.head_dim)  # 0 keeps an axis: (B, S, H, D)
+        return self.g.op("Transpose", name, self.g.op("Reshape", name, states, shape), perm=axes)
 
     def _softmax(self, where: str, scores: ir.Value, mask: ir.Value) -> ir.Value:
-        """Attention weights (B, H, Q, S)."""
+        """Attention weights (B, H, Q, S), or (B, Q, S) of a single head."""
         g, softmax_type = self.g, self._softmax_type
         scores = g.cast(f"{where}.scores", scores, g.float_type, softmax_type)
         if softmax_type == ONNX_FLOAT:

@@ -45,6 +45,8 @@ def arch_from_budget(arch: ArchSpec, scores: Scores, budget: Budget, *, ffn_mult
     Raises:
         InputError: if no architecture fits the budget, or only the empty one.
     """
+    if budget.spent(arch) <= budget.limit:  # rounding in `cheapest_levels` must not take a unit that fits
+        return arch
     levels = [_levels(row, budget.head_price, 1) for row in scores.heads]
     levels += [_levels(row, budget.neuron_price, ffn_multiple) for row in scores.neurons]
     chosen = cheapest_levels(levels, budget.limit)
@@ -59,7 +61,7 @@ def uniform_arch(arch: ArchSpec, budget: Budget, *, ffn_multiple: int) -> ArchSp
         InputError: if only the empty architecture fits the budget.
     """
     best: tuple[float, float] | None = None
-    for fraction in sorted({h / x.heads for x in arch.layers for h in range(x.heads + 1)} | {0.0}):
+    for fraction in sorted({h / x.heads for x in arch.layers if x.heads for h in range(x.heads + 1)} | {0.0}):
         heads = [_whole(fraction * x.heads, 1) for x in arch.layers]
         width = _widest_fraction(arch, heads, budget, ffn_multiple)
         if width is not None and (best is None or abs(fraction - width) < abs(best[0] - best[1])):
@@ -149,12 +151,13 @@ def _width(fraction: float, ffn: int, multiple: int) -> int:
 
 
 def _widest_fraction(arch: ArchSpec, heads: Sequence[int], budget: Budget, multiple: int) -> float | None:
-    """The largest fraction of neurons, the same in each layer, that fits beside these heads."""
+    """The largest fraction of neurons, the same in each layer, that fits beside these heads; 1 if there are none."""
     widest = max(x.ffn for x in arch.layers)
     for kept in sorted({*range(0, widest + 1, multiple), widest}, reverse=True):
-        ffn = [_width(kept / max(widest, 1), x.ffn, multiple) for x in arch.layers]
+        fraction = kept / widest if widest else 1.0
+        ffn = [_width(fraction, x.ffn, multiple) for x in arch.layers]
         if budget.spent(ArchSpec.from_lists(arch.hidden, arch.head_dim, heads, ffn)) <= budget.limit:
-            return float(kept / max(widest, 1))
+            return fraction
     return None
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from pruning.errors import InputError
 
@@ -94,7 +95,7 @@ class ArchSpec:
         return {"hidden": self.hidden, "head_dim": self.head_dim, "layers": layers}
 
     @classmethod
-    def from_dict(cls, data: Mapping[str, object]) -> ArchSpec:
+    def from_dict(cls, data: Mapping[str, Any]) -> ArchSpec:
         """Read what `to_dict` wrote.
 
         Raises:
@@ -102,13 +103,11 @@ class ArchSpec:
         """
         expected = '{"hidden": E, "head_dim": D, "layers": [{"heads": H, "ffn": F}, ...]}'
         try:
-            layers = data["layers"]
             hidden, head_dim = data["hidden"], data["head_dim"]
-            assert isinstance(layers, list)
-            specs = tuple(LayerSpec(x["heads"], x["ffn"]) for x in layers)
-        except (AssertionError, KeyError, TypeError) as error:
+            specs = tuple(LayerSpec(x["heads"], x["ffn"]) for x in data["layers"])
+        except (KeyError, TypeError) as error:
             raise InputError(f"not an architecture: expected {expected}; got {str(data)[:200]}.") from error
-        return cls(hidden, head_dim, specs)  # type: ignore[arg-type]  # checked on construction
+        return cls(hidden, head_dim, specs)
 
     def to_json(self) -> str:
         """One line of JSON."""

@@ -13,6 +13,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from pruning.errors import InputError
+
 
 def partial_path(target: Path) -> Path:
     """Where ``target`` is written before it is complete: a hidden sibling, so that the rename stays on one device."""
@@ -38,7 +40,12 @@ def atomic_folder(target: Path) -> Iterator[Path]:
 
     A folder cannot be replaced in one call, so an existing ``target`` is renamed away first; if the process dies
     between the two renames, ``recover_folder`` puts things right.
+
+    Raises:
+        InputError: if ``target`` is a file.
     """
+    if target.is_file():
+        raise InputError(f"{target} is a file, and a folder is to be written there. Move it or pass another name.")
     target.parent.mkdir(parents=True, exist_ok=True)
     partial, old = partial_path(target), _old_path(target)
     recover_folder(target)
@@ -52,13 +59,13 @@ def atomic_folder(target: Path) -> Iterator[Path]:
         if target.exists():
             target.rename(old)
         partial.rename(target)
-        shutil.rmtree(old, ignore_errors=True)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+        recover_folder(target)
 
 
 def recover_folder(target: Path) -> None:
-    """Bring ``target`` back if a process died between the two renames of `atomic_folder`."""
+    """Bring ``target`` back if the second rename of `atomic_folder` did not happen; clean up if it did."""
     old = _old_path(target)
     if old.exists() and not target.exists():
         old.rename(target)

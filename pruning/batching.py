@@ -15,6 +15,7 @@ from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from pruning.errors import InputError
+from pruning.modes import evaluating
 
 Batch = dict[str, Tensor]
 """``input_ids``, ``attention_mask`` and ``token_type_ids``: int64, (B, S)."""
@@ -156,13 +157,8 @@ def predict_from_model(model: PreTrainedModel) -> Predict:
     """
 
     def predict(batch: Batch) -> dict[str, Tensor]:
-        was_training = model.training
-        model.eval()
-        try:
-            with torch.no_grad():
-                outputs = model(**{name: tensor.to(model.device) for name, tensor in batch.items()})
-        finally:
-            model.train(was_training)
+        with evaluating(model), torch.no_grad():
+            outputs = model(**{name: tensor.to(model.device) for name, tensor in batch.items()})
         return {name: outputs[name].float().cpu() for name in OUTPUT_NAMES if name in outputs}
 
     return predict

@@ -47,8 +47,10 @@ def calibration_from_texts(
     Fewer texts are split in the same proportion. Duplicates are used once.
 
     Raises:
-        InputError: if there are fewer than 12 different texts.
+        InputError: if there are fewer than 12 different texts, or not one pair per text.
     """
+    if pairs is not None and len(pairs) != len(texts):
+        raise InputError(f"every text needs its pair; got {len(texts)} texts and {len(pairs)} pairs.")
     unique = list(dict.fromkeys(zip(texts, pairs if pairs is not None else [""] * len(texts), strict=True)))
     if len(unique) < FEWEST_TEXTS:
         raise InputError(

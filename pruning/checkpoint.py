@@ -7,6 +7,8 @@ Only safetensors: a pickle can run code when it is opened. Every way in which a 
 from __future__ import annotations
 
 import json
+import os
+import re
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -24,9 +26,14 @@ from pruning.config import CompactBertConfig
 from pruning.errors import InputError
 from pruning.heads import HEAD_CLASSES
 from pruning.introspect import DENSE_CLASSES, head_from_model
+from pruning.tokenizer_files import save_tokenizer
 
 CODE_MODULES = (config, model, heads)
 WEIGHTS, WEIGHTS_INDEX = "model.safetensors", "model.safetensors.index.json"
+TOKENIZER_FILES = ("tokenizer.json", "vocab.txt")
+CLASSIFIERS = ("sequence-classification", "token-classification")
+"""Heads whose last layer has the same name and may have the same shape, and yet means something else."""
+OS_ERROR = re.compile(r"os error (\d+)")
 VOCABULARY_MULTIPLE = 128
 """Vocabularies are padded up to a multiple of this, and no further, for the sake of tensor cores."""
 
@@ -78,6 +85,8 @@ def load_for_finetuning(name: str | Path, head: str, labels: Sequence[str] = ())
         options["label2id"] = {label: index for index, label in enumerate(labels)}
     options |= _pooler_option(settings, head, names)
     loaded = _from_pretrained(_class_of(settings, head), folder, new_head=True, **options)
+    if head in CLASSIFIERS:
+        _draw_classifier(loaded)
     return Checkpoint(loaded, load_tokenizer(folder, loaded.config.vocab_size), folder)
 
 
@@ -92,12 +101,17 @@ def save_checkpoint(
         folder: replaced if it exists.
         with_code: also write the model's own code, so that the folder loads with ``trust_remote_code=True`` where
             slimbert is not installed. Dense models need none.
+
+    Raises:
+        OSError: if the disk is full or cannot be written; an older folder stays as it was.
     """
     with atomic_folder(Path(folder)) as partial:
-        compact.save_pretrained(partial)
-        tokenizer.save_pretrained(partial)
-        if with_code and isinstance(compact.config, CompactBertConfig):
-            _write_code(compact, partial)
+        _save_weights(compact, partial)
+        for weights in partial.glob("*.safetensors"):  # safetensors writes them for the owner alone
+            weights.chmod((partial / "config.json").stat().st_mode)
+        save_tokenizer(tokenizer, partial)
+        code = _write_code(compact, partial) if with_code and isinstance(compact.config, CompactBertConfig) else {}
+        _point_to_code(partial, code)
 
 
 def checkpoint_folder(name: str | Path) -> Path:
@@ -171,10 +185,12 @@ def load_tokenizer(folder: Path, vocab_size: int) -> PreTrainedTokenizerBase:
     Raises:
         InputError: if there is none, or its size does not belong to ``vocab_size`` embeddings.
     """
+    if not any((folder / name).is_file() for name in TOKENIZER_FILES):
+        raise InputError(f"{folder} has no tokenizer ({' or '.join(TOKENIZER_FILES)}). Save it beside the model.")
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        reason = str(error).split("\n", 1)[0]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, ImportError) as error:
+        reason = " ".join(str(error).split())[:300]
         raise InputError(
             f"{folder} has no usable tokenizer ({reason}). Save the tokenizer beside the model."
         ) from error
@@ -203,7 +219,7 @@ def _weight_files(folder: Path) -> list[Path]:
 def _shards(index: Path) -> set[str]:
     try:
         return set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
-    except (json.JSONDecodeError, KeyError, AttributeError, TypeError) as error:
+    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, AttributeError, TypeError) as error:
         raise InputError(f"{index} is not a safetensors index ({error}). Copy or download it again.") from error
 
 
@@ -236,8 +252,8 @@ def _class_of(settings: Mapping[str, Any], head: str) -> type[PreTrainedModel]:
 
 
 def _labels_of(settings: Mapping[str, Any]) -> list[str]:
-    id2label = settings.get("id2label") or {}
-    return [id2label[key] for key in sorted(id2label, key=int)]
+    id2label = settings.get("id2label") or {"0": "LABEL_0", "1": "LABEL_1"}  # transformers leaves its default out
+    return [id2label[key] for key in sorted(id2label, key=lambda key: (len(key), key))]
 
 
 def _pooler_option(settings: Mapping[str, Any], head: str, names: set[str]) -> dict[str, Any]:
@@ -258,25 +274,51 @@ def _from_pretrained(
             ignore_mismatched_sizes=new_head,
             **options,
         )
-    except (RuntimeError, ValueError, TypeError) as error:
+    except (RuntimeError, ValueError, TypeError, KeyError) as error:
         reason = " ".join(str(error).split())[:300]
         raise InputError(f"{folder}: the weights do not fit its config.json ({reason}).") from error
-    missing = sorted(name for name in info["missing_keys"] if not new_head or _in_encoder(name))
+    mismatched = (x if isinstance(x, str) else x[0] for x in info["mismatched_keys"])  # transformers 5 adds the shapes
+    absent = {*info["missing_keys"], *mismatched}
+    missing = sorted(name for name in absent if not new_head or _in_encoder(name))
     if missing:
         raise InputError(f"{folder} lacks {len(missing)} weights that its config.json asks for, first {missing[0]}.")
+    unknown = sorted(name for name in info["unexpected_keys"] if "layer" in name.split("."))
+    if unknown:
+        raise InputError(f"{folder} has {len(unknown)} weights that its config.json does not know, first {unknown[0]}.")
     return loaded.eval()
 
 
 def _in_encoder(name: str) -> bool:
-    return ".embeddings." in name or ".encoder." in name
+    return not {"embeddings", "encoder"}.isdisjoint(name.split("."))
 
 
-def _write_code(compact: PreTrainedModel, folder: Path) -> None:
+@torch.no_grad()
+def _draw_classifier(loaded: PreTrainedModel) -> None:
+    loaded.classifier.weight.normal_(std=loaded.config.initializer_range)
+    loaded.classifier.bias.zero_()
+
+
+def _save_weights(compact: PreTrainedModel, folder: Path) -> None:
+    try:
+        compact.save_pretrained(folder)
+    except SafetensorError as error:  # hides the disk's own error in its text
+        code = OS_ERROR.search(str(error))
+        if code is None:
+            raise
+        raise OSError(int(code[1]), os.strerror(int(code[1])), str(folder)) from error
+
+
+def _write_code(compact: PreTrainedModel, folder: Path) -> dict[str, str]:
     for module in CODE_MODULES:
         assert module.__file__ is not None
         shutil.copyfile(module.__file__, folder / Path(module.__file__).name)
     auto_class = AUTO_CLASSES[head_from_model(compact)].__name__
     home = "model" if type(compact).__module__ == model.__name__ else "heads"
+    return {"AutoConfig": "config.CompactBertConfig", auto_class: f"{home}.{type(compact).__name__}"}
+
+
+def _point_to_code(folder: Path, auto_map: Mapping[str, str]) -> None:
+    """Without code, an ``auto_map`` that the configuration was loaded with would lead nowhere."""
     settings = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    settings["auto_map"] = {"AutoConfig": "config.CompactBertConfig", auto_class: f"{home}.{type(compact).__name__}"}
-    write_json(folder / "config.json", settings)
+    settings.pop("auto_map", None)
+    write_json(folder / "config.json", settings | ({"auto_map": auto_map} if auto_map else {}))

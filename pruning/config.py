@@ -20,7 +20,7 @@ class CompactBertConfig(PretrainedConfig):
     model's values. ``add_pooling_layer`` says whether the bare encoder has a pooler.
 
     Raises:
-        ValueError: if a list does not have one entry per layer, or an entry is negative.
+        ValueError: if a list does not have one integer >= 0 per layer.
     """
 
     model_type = "compact_bert"
@@ -71,7 +71,7 @@ class CompactBertConfig(PretrainedConfig):
 
 
 def _per_layer(name: str, sizes: Sequence[int] | None, dense: int, layers: int) -> list[int]:
-    values = [dense] * layers if sizes is None else [int(size) for size in sizes]
-    if len(values) != layers or min(values, default=0) < 0:
+    values = [dense] * layers if sizes is None else list(sizes)
+    if len(values) != layers or any(not isinstance(size, int) or size < 0 for size in values):
         raise ValueError(f"{name} must hold {layers} integers >= 0, one per layer; got {values}.")
     return values

@@ -170,14 +170,16 @@ class CompactBertPredictionTransform(nn.Module):
 
 
 class CompactBertLMPredictionHead(nn.Module):
-    """Vocabulary projection; its weight is tied to the word embeddings if the configuration says so."""
+    """Vocabulary projection; if the configuration ties it, its weight is that of the word embeddings."""
 
     def __init__(self, config: CompactBertConfig) -> None:
         super().__init__()
         self.transform = CompactBertPredictionTransform(config)
         self.decoder = nn.Linear(config.hidden_size, config.vocab_size, bias=True)
         self.bias = nn.Parameter(torch.zeros(config.vocab_size))
-        self.decoder.bias = self.bias
+
+    def _tie_weights(self) -> None:
+        self.decoder.bias = self.bias  # called by transformers 4; 5 reads `_tied_weights_keys`
 
     def forward(self, hidden: Tensor) -> Tensor:
         """(B, S, E) to (B, S, vocabulary)."""

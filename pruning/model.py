@@ -187,6 +187,7 @@ class CompactBertPreTrainedModel(PreTrainedModel):
     config_class = CompactBertConfig
     base_model_prefix = "bert"
     supports_gradient_checkpointing = True
+    accepts_loss_kwargs = False  # the Trainer must divide by its accumulation steps: the losses do not
     _supports_sdpa = True
     _no_split_modules: ClassVar[list[str]] = ["CompactBertEmbeddings", "CompactBertLayer"]
 

@@ -22,8 +22,9 @@ from transformers import PreTrainedModel
 
 from pruning.batching import Batch
 from pruning.errors import InputError
-from pruning.introspect import encoder_from_model, is_compact, layers_from_model
+from pruning.introspect import arch_from_model, encoder_from_model, is_compact, layers_from_model
 from pruning.model import attention_bias
+from pruning.modes import evaluating
 from pruning.scores import Progress
 
 RIDGES = (1e-3, 1e-2, 1e-1, 1.0, 10.0)
@@ -31,10 +32,15 @@ RIDGES = (1e-3, 1e-2, 1e-1, 1.0, 10.0)
 
 
 class LeastSquares:
-    """Running sums for ``Y = X W + b`` over tokens, in float64. X is (N, K), Y is (N, E)."""
+    """Running sums for ``Y = X W + b`` over tokens, in float64. X is (N, K), Y is (N, E).
+
+    X is counted from an ``origin`` near its mean: products in float32 would otherwise lose the variance of a feature
+    whose mean is large, and with it the positive definiteness of the system.
+    """
 
     def __init__(self, inner: int, hidden: int) -> None:
         self.tokens = 0
+        self.origin: Tensor | None = None  # (K,), the mean of the first tokens
         self.x, self.y = torch.zeros(inner, dtype=torch.float64), torch.zeros(hidden, dtype=torch.float64)
         self.xx = torch.zeros(inner, inner, dtype=torch.float64)
         self.xy = torch.zeros(inner, hidden, dtype=torch.float64)
@@ -42,6 +48,8 @@ class LeastSquares:
 
     def add(self, x: Tensor, y: Tensor) -> None:
         """Count the tokens ``x`` (N, K) and ``y`` (N, E)."""
+        self.origin = x.mean(0) if self.origin is None else self.origin
+        x = x - self.origin
         self.tokens += len(x)
         self.x += x.sum(0).double()
         self.y += y.sum(0).double()
@@ -54,11 +62,20 @@ class LeastSquares:
         mean = self.x / self.tokens
         return self.xx - torch.outer(mean, self.x), self.xy - torch.outer(mean, self.y)
 
+    def bias(self, weight: Tensor) -> Tensor:
+        """The best intercept (E,) beside ``weight`` (K, E)."""
+        return (self.y - self.x @ weight) / self.tokens - self._at_origin(weight)
+
     def error(self, weight: Tensor, bias: Tensor) -> float:
         """Mean squared error per token of a fit, ``weight`` (K, E), ``bias`` (E,)."""
+        bias = bias + self._at_origin(weight)
         squared = self.yy - 2 * (weight * self.xy).sum() - 2 * bias @ self.y
         squared += (weight * (self.xx @ weight)).sum() + 2 * bias @ (self.x @ weight) + self.tokens * bias @ bias
         return float(squared) / self.tokens
+
+    def _at_origin(self, weight: Tensor) -> Tensor:
+        assert self.origin is not None
+        return self.origin.double() @ weight
 
 
 def ridge_towards(fit: LeastSquares, prior: Tensor, ridge: float) -> tuple[Tensor, Tensor]:
@@ -71,19 +88,19 @@ def ridge_towards(fit: LeastSquares, prior: Tensor, ridge: float) -> tuple[Tenso
     """
     xx, xy = fit.covariance()
     if not len(prior):
-        return prior, fit.y / fit.tokens
+        return prior, fit.bias(prior)
     strength = ridge * float(xx.diagonal().mean()) + 1e-12
     factor = torch.linalg.cholesky(xx + strength * torch.eye(len(xx), dtype=xx.dtype))
     weight = torch.cholesky_solve(xy + strength * prior, factor)
-    return weight, (fit.y - fit.x @ weight) / fit.tokens
+    return weight, fit.bias(weight)
 
 
 @dataclass(eq=False)
 class Stream:
     """One batch between layers: the states (B, S, E) of both models, the additive mask, and which tokens are real.
 
-    While a sublayer is solved, ``target`` is the sum of sublayer and residual in the dense model, ``inner`` (B, S, K) the
-    input of the pruned output projection (None if the sublayer is empty).
+    While a sublayer is solved, ``target`` is the sum of sublayer and residual in the dense model, ``inner`` (B, S, K)
+    the input of the pruned output projection (None if the sublayer is empty).
     """
 
     dense: Tensor
@@ -126,13 +143,24 @@ def reconstruct(
     for model in (compact, dense):
         if not is_compact(model):
             raise InputError(f"reconstruct works on compact models; got {type(model).__name__}. Compact it first.")
+    _check_same_frame(compact, dense)
     layers = list(zip(layers_from_model(dense), layers_from_model(compact), strict=True))
-    streams = Streams(*([_start(dense, compact, batch) for batch in batches] for batches in (fit, select)))
-    for index, (original, pruned) in enumerate(layers):
-        _solve_attention(original, pruned, streams, f"attention of layer {index}")
-        _solve_ffn(original, pruned, streams, f"FFN of layer {index}")
-        if progress is not None:
-            progress(index + 1, len(layers))
+    with evaluating(compact, dense):
+        streams = Streams(*([_start(dense, compact, batch) for batch in batches] for batches in (fit, select)))
+        for index, (original, pruned) in enumerate(layers):
+            _solve_attention(original, pruned, streams, f"attention of layer {index}")
+            _solve_ffn(original, pruned, streams, f"FFN of layer {index}")
+            if progress is not None:
+                progress(index + 1, len(layers))
+
+
+def _check_same_frame(compact: PreTrainedModel, dense: PreTrainedModel) -> None:
+    frames = [(len(x.layers), x.hidden) for x in map(arch_from_model, (compact, dense))]
+    if frames[0] != frames[1]:
+        raise InputError(
+            f"the pruned model has {frames[0][0]} layers of hidden size {frames[0][1]}, the dense one {frames[1][0]} "
+            f"of {frames[1][1]}. Pass the model that it was pruned from."
+        )
 
 
 def _start(dense: PreTrainedModel, compact: PreTrainedModel, batch: Batch) -> Stream:

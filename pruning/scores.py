@@ -20,6 +20,7 @@ from pruning.batching import Batch
 from pruning.errors import InputError
 from pruning.introspect import arch_from_model, head_from_model, layers_from_model
 from pruning.masks import gated
+from pruning.modes import evaluating
 from pruning.pooling import mean_pooled
 
 Progress = Callable[[int, int], None]
@@ -87,10 +88,10 @@ def fisher_scores(
     for done, batch in enumerate(batches, start=1):
         gates = [torch.ones(len(batch["input_ids"]), 1, len(row), requires_grad=True) for row in sums]
         depth = len(arch.layers)
-        with gated(model, gates[:depth], gates[depth:]), torch.enable_grad():
+        with torch.enable_grad(), evaluating(model), gated(model, gates[:depth], gates[depth:]):
             value = objective(model(**batch), batch, generator)
         used = [index for index, gate in enumerate(gates) if gate.shape[-1]]
-        gradients = torch.autograd.grad(value, [gates[index] for index in used])
+        gradients = torch.autograd.grad(value, [gates[index] for index in used]) if used else ()
         for index, gradient in zip(used, gradients, strict=True):
             sums[index] += gradient.square().sum(dim=(0, 1))
         if progress is not None:

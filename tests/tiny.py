@@ -18,9 +18,7 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-WORDS = (
-    "a the cat dog bird sat ran flew on under mat house tree good bad very not is was happy sad red blue big"
-)
+WORDS = "a the cat dog bird sat ran flew on under mat house tree good bad very not is was happy sad red blue big"
 SPECIALS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 VOCAB = {word: index for index, word in enumerate(SPECIALS + WORDS.split())}
 
@@ -51,9 +49,7 @@ def tiny_bert(
     head: str = "sequence-classification", seed: int = 0, std: float = 0.4, **overrides: object
 ) -> PreTrainedModel:
     """A dense BERT in eval mode whose every parameter, biases and LayerNorm included, is random and large."""
-    kwargs = (
-        {"add_pooling_layer": overrides.pop("add_pooling_layer")} if "add_pooling_layer" in overrides else {}
-    )
+    kwargs = {"add_pooling_layer": overrides.pop("add_pooling_layer")} if "add_pooling_layer" in overrides else {}
     model = DENSE_CLASSES[head](tiny_config(**overrides), **kwargs).eval()
     randomise(model, seed, std)
     return model
@@ -68,9 +64,7 @@ def randomise(model: PreTrainedModel, seed: int, std: float = 0.4) -> None:
             parameter.copy_(1 + noise / 2 if name.endswith("LayerNorm.weight") else noise)
 
 
-def tiny_batch(
-    rows: int = 4, length: int = 9, seed: int = 0, padding: str = "right"
-) -> dict[str, torch.Tensor]:
+def tiny_batch(rows: int = 4, length: int = 9, seed: int = 0, padding: str = "right") -> dict[str, torch.Tensor]:
     """Random ids. ``padding``: none, right, left, holes (at random, at least one token kept)."""
     generator = torch.Generator().manual_seed(seed)
     ids = torch.randint(len(SPECIALS), len(VOCAB), (rows, length), generator=generator)

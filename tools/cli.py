@@ -74,7 +74,7 @@ def _disk_message(error: OSError) -> str:
     """One line for the failures of a disk; anything else is a bug and keeps its traceback."""
     where = error.filename or "the output folder"
     if error.errno in FULL:
-        return f"no space left on the device while writing {where}. Free some space and use --resume."
+        return f"no space left on the device while writing {where}. Free some space and try again."
     if error.errno in FORBIDDEN:
         return f"{where} cannot be written ({error.strerror}). Choose another --out."
     raise error

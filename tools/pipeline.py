@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+
+import yaml
 
 from bench.environment import environment_from_machine
 from bench.report.run_report import headline_from_report, html_from_report, markdown_from_report
@@ -101,28 +103,36 @@ def headline(report: dict[str, Any]) -> str:
     return headline_from_report(report)
 
 
+def options_from_settings(settings: RunSettings) -> dict[str, Any]:
+    """The options of ``slimbert run`` that ask for these settings, by name; what is not set is left out."""
+    grid = settings.bench.model_dump()
+    lists = {name: ",".join(map(str, value)) for name, value in grid.items() if isinstance(value, tuple)}
+    prune = settings.prune
+    options = {
+        "task": settings.task,
+        **settings.data.model_dump(),
+        **prune.target.model_dump(),
+        "method": prune.method.value,
+        "reconstruct": prune.reconstruct,
+        "calibration": prune.calibration,
+        "ffn-multiple": prune.ffn_multiple,
+        **(grid | lists),
+        "max-length": settings.max_length,
+        "seed": settings.seed,
+        "with-code": settings.with_code,
+    }
+    return {name.replace("_", "-"): value for name, value in options.items() if value is not None}
+
+
 def command_from_settings(settings: RunSettings, out: Path) -> str:
     """The command line that asks for these settings."""
-    target = settings.prune.target
-    words: list[object] = ["slimbert", "run", settings.model, "--task", settings.task]
-    words += _options(settings.data.model_dump())
-    words += _options(target.model_dump())
-    prune = settings.prune
-    words += ["--method", prune.method, "--calibration", prune.calibration, "--ffn-multiple", prune.ffn_multiple]
-    words += [] if prune.reconstruct else ["--no-reconstruct"]
-    grid = settings.bench.model_dump()
-    words += _options(
-        {name: ",".join(map(str, value)) if isinstance(value, tuple) else value for name, value in grid.items()}
-    )
-    words += ["--max-length", settings.max_length, "--seed", settings.seed]
-    words += ["--with-code"] if settings.with_code else []
+    words: list[object] = ["slimbert", "run", settings.model]
+    for name, value in options_from_settings(settings).items():
+        if isinstance(value, bool):
+            words += [f"--{name}"] if value else [f"--no-{name}"] if name == "reconstruct" else []
+        else:
+            words += [f"--{name}", value]
     return shlex.join(map(str, [*words, "--out", out]))
-
-
-def _options(values: dict[str, Any]) -> Iterable[object]:
-    for name, value in values.items():
-        if value is not None:
-            yield from ("--" + name.replace("_", "-"), value)
 
 
 def _check_lengths(settings: RunSettings, positions: int) -> None:
@@ -152,6 +162,8 @@ def _write_reports(work: Workspace, report: dict[str, Any], bench: BenchResult) 
     out = work.folder.path
     write_json(out / REPORT, report)
     write_json(out / "bench.json", bench.to_dict())
+    configuration = {"model": work.settings.model, **options_from_settings(work.settings)}
+    write_text(out / "config.yaml", yaml.safe_dump(configuration, sort_keys=False))
     write_text(out / "report.md", markdown_from_report(report))
     write_text(out / "report.html", html_from_report(report, bench))
     settings = work.settings.model_dump(mode="json")

@@ -121,7 +121,10 @@ def bench(work: Workspace) -> Facts:
         work.steps.update("bench", done, total, what)
 
     settings = bench_settings(work.settings.bench, work.settings.seed)
-    return compare(work.dense.path, [_candidate(work)], settings, inputs=inputs, progress=progress).to_dict()
+    result = compare(
+        work.dense.path, [_candidate(work)], settings, inputs=inputs, labels=("dense", "pruned"), progress=progress
+    )
+    return result.to_dict()
 
 
 def _candidate(work: Workspace) -> Path:

@@ -34,15 +34,15 @@ def test_first_token_alone_gives_the_same_logits_as_all_tokens(shape, dialect):
 )
 def test_only_the_first_token_matters_from_the_last_layer_with_heads_on(heads, layer):
     model = tiny_compact(CLASSIFIER, heads, [4, 4, 4])
-    assert encoder_spec(model).first_token_layer == layer
-    assert [name for name in node_names(model) if "first_token/Slice" in name] == [
+    assert encoder_spec(model, GraphOptions(first_token=True)).first_token_layer == layer
+    assert [name for name in node_names(model, first_token=True) if "first_token/Slice" in name] == [
         f"bert.encoder.layer.{layer}.first_token/Slice"
     ]
 
 
 @pytest.mark.parametrize("dialect", ["ort-cpu", "ort-cuda"])
 def test_the_last_attention_is_still_one_operator(dialect):
-    names = node_names(tiny_bert(), dialect=dialect)
+    names = node_names(tiny_bert(), dialect=dialect, first_token=True)
     assert [name for name in names if name.endswith("Attention")] == [
         "bert.encoder.layer.0.attention.self/Attention",
         "bert.encoder.layer.1.attention.self/Attention",
@@ -53,13 +53,15 @@ def test_the_last_attention_is_still_one_operator(dialect):
 @pytest.mark.parametrize("dialect", Dialect)
 @pytest.mark.parametrize("head", sorted(DENSE_CLASSES.keys() - {CLASSIFIER}))
 def test_heads_that_return_tokens_compute_all_of_them(head, dialect):
-    assert not [name for name in node_names(tiny_bert(head), dialect=dialect) if "first_token" in name]
-    assert not recorded(tiny_bert(head), dialect=dialect)
+    assert not [
+        name for name in node_names(tiny_bert(head), dialect=dialect, first_token=True) if "first_token" in name
+    ]
+    assert not recorded(tiny_bert(head), dialect=dialect, first_token=True)
 
 
 def test_metadata_say_whether_only_the_first_token_is_computed():
-    assert recorded(tiny_bert())
-    assert not recorded(tiny_bert(), first_token=False)
+    assert recorded(tiny_bert(), first_token=True)
+    assert not recorded(tiny_bert())
 
 
 def recorded(model, **options):

@@ -21,7 +21,15 @@ def test_run_leaves_everything_the_design_names(project, slimbert):
     code, out, err = slimbert(*RUN, "--out", "out")
     assert (code, err.count("Traceback")) == (0, 0)
     names = {path.relative_to(project / "out").as_posix() for path in (project / "out").rglob("*") if path.is_file()}
-    expected = {"report.json", "report.md", "report.html", "manifest.json", "bench.json", "deploy/onnx/model.onnx"}
+    expected = {
+        "report.json",
+        "report.md",
+        "report.html",
+        "manifest.json",
+        "bench.json",
+        "config.yaml",
+        "deploy/onnx/model.onnx",
+    }
     expected |= {f"{folder}/{name}" for folder in ("compact", "deploy") for name in ("config.json", "tokenizer.json")}
     assert expected | {"compact/model.safetensors"} <= names
     assert "out/report.html" in out
@@ -178,6 +186,16 @@ def test_the_reported_command_repeats_the_run(project, slimbert):
     assert slimbert(*words)[0] == 0
     first, second = (project / name / "compact" / "model.safetensors" for name in ("out", "again"))
     assert first.read_bytes() == second.read_bytes()
+
+
+def test_the_saved_configuration_repeats_the_run(project, slimbert):
+    slimbert(*RUN, "--out", "out")
+    code, _, err = slimbert("run", "--config", "out/config.yaml", "--out", "again")
+    assert code == 0, err
+    first, second = (
+        json.loads((project / name / "manifest.json").read_text())["settings"] for name in ("out", "again")
+    )
+    assert first == second
 
 
 def test_doctor_names_versions_and_runtimes(slimbert):

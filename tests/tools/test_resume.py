@@ -61,18 +61,13 @@ def run_in_child(arguments, killer: Killer | None) -> int:
         os._exit(CRASHED)
 
 
-def test_the_number_of_commits_is_what_the_next_test_assumes(project):
-    """Guards the next test: it must not run out of events without noticing."""
-    assert os.WIFSIGNALED(run_in_child((*RUN, "--out", "out"), Killer(at=60)))
-
-
 @pytest.mark.slow
 def test_killed_runs_resume_to_the_same_artifacts(project):
     arguments = (*RUN, "--quiet", "--out")
     assert run_in_child((*arguments, "undisturbed"), None) == DONE
     expected = artifacts(project / "undisturbed")
     killed = 0
-    for at in range(1, 200, 7):
+    for at in range(1, 200, 4):
         out = f"killed-{at}"
         status = run_in_child((*arguments, out), Killer(at))
         if not os.WIFSIGNALED(status):
@@ -83,14 +78,14 @@ def test_killed_runs_resume_to_the_same_artifacts(project):
         assert artifacts(project / out) == expected, at
         leftovers = [path.name for path in (project / out).rglob(".*") if path.name != ".slimbert"]
         assert leftovers == [], at
-    assert killed >= 8
+    assert killed >= 9  # every file and folder that appears, twice
 
 
 @pytest.mark.slow
 def test_a_run_that_is_killed_again_and_again_gets_there(project):
     arguments = (*RUN, "--quiet", "--out")
     assert run_in_child((*arguments, "undisturbed"), None) == DONE
-    statuses = [run_in_child((*arguments, "out", "--resume"), Killer(at=25)) for _ in range(12)]
+    statuses = [run_in_child((*arguments, "out", "--resume"), Killer(at=15)) for _ in range(10)]
     assert os.WIFSIGNALED(statuses[0])
     assert statuses[-1] == DONE
     assert artifacts(project / "out") == artifacts(project / "undisturbed")

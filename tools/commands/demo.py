@@ -13,7 +13,7 @@ from tools.console import print_json, say
 
 def demo(
     out: Annotated[Path, Option("--out", help="Folder to write.")] = Path("slimbert-demo"),
-    speedup: Annotated[float, Option("--speedup", help="Divide the encoder's FLOPs by this.")] = 2.0,
+    speedup: Annotated[float, Option("--speedup", help="Divide the encoder's FLOPs by this.")] = 2.2,
     seed: options.Seed = 0,
     resume: options.Resume = False,
     config: options.Config = None,

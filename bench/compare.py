@@ -1,0 +1,179 @@
+"""Measure candidates against a baseline over a grid of runtimes, batches and sequence lengths.
+
+The baseline is loaded twice: its second copy is the A/A control, whose distance from 1 is the noise floor of
+everything else. The order within a cell and the inputs come from one seed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from bench.environment import OtherLoad, environment_from_machine
+from bench.inputs import random_batches
+from bench.paired import measure_paired
+from bench.result import BASELINE, CONTROL, BenchModel, BenchResult, BenchSettings, Cell
+from bench.runners.base import Runner
+from bench.runners.registry import runner_class_from_runtime
+from bench.timer import Warmup, time_calls, warm_up
+from pruning.batching import Batch
+from pruning.errors import InputError
+
+InputSource = Callable[[int, int], Sequence[Batch]]
+"""Batches of exactly the B and S it is asked for: ``input_batches`` with its texts bound."""
+
+Progress = Callable[[int, int, str], None]
+"""Told the steps done, all steps, and what is going on."""
+
+
+def compare(
+    baseline: Path,
+    candidates: Sequence[Path],
+    settings: BenchSettings,
+    *,
+    inputs: InputSource | None = None,
+    labels: Sequence[str] | None = None,
+    progress: Progress = lambda done, total, what: None,
+) -> BenchResult:
+    """Time every model in every cell, interleaved with the baseline and its second copy.
+
+    Args:
+        baseline: the model to compare with: a checkpoint, a deploy folder or an ONNX file.
+        candidates: the models to compare, alike.
+        settings: the grid and the effort.
+        inputs: real token ids; without it they are random ids of the smallest vocabulary.
+        labels: what reports call the baseline and the candidates; default: the names of their files or folders.
+        progress: called after each warm-up and each block.
+
+    Raises:
+        InputError: if there is no candidate, a runtime is not available, or a model cannot be run in one or
+            is too short or small in vocabulary for the inputs.
+    """
+    models = _name_models([baseline, *candidates], labels)
+    runner_classes = [runner_class_from_runtime(runtime) for runtime in settings.runtimes]
+    cells_per_runtime = len(settings.batches) * len(settings.seqs)
+    contestants = len(models) + 1
+    total = len(runner_classes) * cells_per_runtime * (contestants + settings.blocks)
+    steps = _Steps(progress, total)
+    meter = OtherLoad()
+    cells = [
+        cell
+        for runner_class in runner_classes
+        for cell in _measure_runtime(runner_class, models, settings, inputs, steps)
+    ]
+    return BenchResult(
+        settings=settings,
+        models=models,
+        cells=tuple(cells),
+        environment=environment_from_machine(),
+        other_load=meter.cores(),
+        inputs="random token ids" if inputs is None else "token ids of real text",
+    )
+
+
+@dataclass
+class _Steps:
+    """Counts steps for the progress callback."""
+
+    report: Progress
+    total: int
+    done: int = 0
+
+    def advance(self, what: str) -> None:
+        self.done += 1
+        self.report(self.done, self.total, what)
+
+
+def _name_models(paths: Sequence[Path], labels: Sequence[str] | None) -> tuple[BenchModel, ...]:
+    if len(paths) < 2:
+        raise InputError("nothing to compare the baseline with; name at least one candidate.")
+    if labels is None:
+        names = [path.resolve().name for path in paths]
+        labels = names if len(set(names)) == len(names) else [str(path) for path in paths]
+    keys = [BASELINE, *(f"candidate-{index + 1}" for index in range(len(paths) - 1))]
+    return tuple(BenchModel(*facts) for facts in zip(keys, labels, map(str, paths), strict=True))
+
+
+def _measure_runtime(
+    runner_class: type[Runner],
+    models: Sequence[BenchModel],
+    settings: BenchSettings,
+    inputs: InputSource | None,
+    steps: _Steps,
+) -> list[Cell]:
+    """All cells of one runtime, models loaded once."""
+    with ExitStack() as stack:
+        scratch = Path(stack.enter_context(TemporaryDirectory(prefix="slimbert-bench-")))
+        runners = _load_contestants(runner_class, models, settings.threads, scratch, stack)
+        source = inputs or _random_source(runners, settings.seed)
+        return [
+            _measure_cell(runners, _checked_inputs(runners, source, batch, seq), settings, steps)
+            for batch in settings.batches
+            for seq in settings.seqs
+        ]
+
+
+def _load_contestants(
+    runner_class: type[Runner], models: Sequence[BenchModel], threads: int, scratch: Path, stack: ExitStack
+) -> dict[str, Runner]:
+    """Runners by key: each model prepared once, the baseline loaded twice."""
+    prepared = {}
+    for model in models:
+        folder = scratch / model.key
+        folder.mkdir()
+        prepared[model.key] = runner_class.prepare(Path(model.path), folder)
+    contestants = {BASELINE: prepared[BASELINE], CONTROL: prepared[BASELINE], **prepared}
+    return {key: stack.enter_context(runner_class.load(path, threads)) for key, path in contestants.items()}
+
+
+def _random_source(runners: Mapping[str, Runner], seed: int) -> InputSource:
+    sizes = [runner.limits.vocab_size for runner in runners.values()]
+    known = [size for size in sizes if size is not None]
+    if len(known) < len(sizes):
+        raise InputError(
+            "the vocabulary size of an ONNX file is unknown, so no random inputs can be drawn. "
+            "Put its config.json beside it, or pass texts."
+        )
+    return partial(random_batches, min(known), seed=seed)
+
+
+def _checked_inputs(runners: Mapping[str, Runner], source: InputSource, batch: int, seq: int) -> Sequence[Batch]:
+    """Inputs of one cell that every contestant accepts: an id out of range would otherwise fail deep in a runtime."""
+    limits = [runner.limits for runner in runners.values()]
+    longest = min((x.max_positions for x in limits if x.max_positions is not None), default=seq)
+    if seq > longest:
+        raise InputError(f"sequence length {seq} is beyond the {longest} positions of a model.")
+    batches = source(batch, seq)
+    largest = max(int(item["input_ids"].max()) for item in batches)
+    smallest = min((x.vocab_size for x in limits if x.vocab_size is not None), default=largest + 1)
+    if largest >= smallest:
+        raise InputError(
+            f"the texts use token id {largest}, but a model knows only {smallest} ids. "
+            "Compare models of one vocabulary, or use random ids."
+        )
+    return batches
+
+
+def _measure_cell(
+    runners: Mapping[str, Runner], batches: Sequence[Batch], settings: BenchSettings, steps: _Steps
+) -> Cell:
+    B, S = batches[0]["input_ids"].shape
+    runtime = next(iter(runners.values())).runtime
+    where = f"{runtime}, batch {B}, sequence {S}"
+    warmups: dict[str, Warmup] = {}
+    for key, runner in runners.items():
+        warmups[key] = warm_up(partial(runner.run, batches[0]), settings.warmup)
+        steps.advance(f"{where}: {key} warmed up")
+    samples = measure_paired(
+        {key: runner.run for key, runner in runners.items()},
+        batches,
+        settings.plan,
+        partial(time_calls, clocks=settings.clocks),
+        on_block=lambda done: steps.advance(f"{where}: block {done} of {settings.blocks}"),
+    )
+    dtypes = {key: runner.dtype for key, runner in runners.items()}
+    return Cell(runtime, B, S, dtypes, warmups, samples)

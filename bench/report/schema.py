@@ -1,0 +1,225 @@
+"""``report.json``: the keys that other programs rely on, checked when written and when read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from bench.result import BASELINE, BenchResult
+from bench.statistics import Verdict
+from pruning.errors import InputError
+
+
+class _Facts(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, populate_by_name=True)
+
+
+class Metric(_Facts):
+    """How good the answers are, on ``n`` examples."""
+
+    name: str
+    value: float
+    n: int = Field(ge=1)
+
+
+class LayerFacts(_Facts):
+    """Heads and FFN neurons of one layer."""
+
+    heads: int = Field(ge=0)
+    ffn: int = Field(ge=0)
+
+
+class ArchFacts(_Facts):
+    """As ``ArchSpec.to_dict`` writes it."""
+
+    hidden: int
+    head_dim: int
+    layers: tuple[LayerFacts, ...]
+
+
+class ModelFacts(_Facts):
+    """A model's size, shape and quality. ``metric`` is None if there were no labelled data."""
+
+    params: int
+    encoder_linear_params: int
+    bytes: int
+    arch: ArchFacts
+    metric: Metric | None = None
+
+
+class LatencyRow(_Facts):
+    """Milliseconds per call in one cell; ``samples`` is their number."""
+
+    runtime: str
+    dtype: str
+    batch: int
+    seq: int
+    p50_ms: float
+    p90_ms: float
+    p99_ms: float
+    samples: int
+    clock: str
+    threads: int
+
+
+class MeasuredModel(ModelFacts):
+    """A model with its latencies."""
+
+    latency: tuple[LatencyRow, ...]
+
+
+class MeasuredSpeedup(_Facts):
+    """The headline: ratio, its interval, the A/A interval it was judged by, and the cell."""
+
+    value: float
+    ci95: tuple[float, float]
+    aa95: tuple[float, float]
+    verdict: Verdict
+    runtime: str
+    batch: int
+    seq: int
+    clock: str
+    threads: int
+
+
+class ParityRow(_Facts):
+    """How far an artifact's answers are from the checkpoint's."""
+
+    artifact: str
+    max_abs_diff: float
+    tolerance: float
+    passed: bool
+
+
+class RunFacts(_Facts):
+    """What was asked, and what the stages took. ``notes`` are sentences for the reader."""
+
+    task: str
+    method: str
+    requested_speedup: float | None
+    command: str
+    seconds: dict[str, float]
+    notes: tuple[str, ...] = ()
+
+
+class Report(_Facts):
+    """The whole of ``report.json``."""
+
+    schema_version: Literal[1] = Field(alias="schema")
+    task: str
+    method: str
+    requested_speedup: float | None
+    measured_speedup: MeasuredSpeedup
+    baseline: MeasuredModel
+    candidate: MeasuredModel
+    parity: tuple[ParityRow, ...]
+    seconds: dict[str, float]
+    environment: dict[str, Any]
+    command: str
+    notes: tuple[str, ...]
+
+    @model_validator(mode="after")
+    def _check_pairs(self) -> Report:
+        for name, before, after in (
+            ("layers", self.baseline.arch.layers, self.candidate.arch.layers),
+            ("latency rows", self.baseline.latency, self.candidate.latency),
+        ):
+            if len(before) != len(after):
+                raise ValueError(
+                    f"baseline and candidate differ in their number of {name}, {len(before)} and {len(after)}"
+                )
+        return self
+
+
+def build_report(
+    run: RunFacts, baseline: ModelFacts, candidate: ModelFacts, parity: Sequence[ParityRow], bench: BenchResult
+) -> dict[str, Any]:
+    """``report.json`` as plain data, from the facts of a run and its benchmark.
+
+    The headline is the benchmark's first cell, and its first candidate is the candidate.
+
+    Raises:
+        InputError: if a figure is missing, of the wrong type, NaN or infinite.
+    """
+    key = bench.candidates[0].key
+    report = {
+        "schema": 1,
+        "task": run.task,
+        "method": run.method,
+        "requested_speedup": run.requested_speedup,
+        "measured_speedup": _measured_speedup(bench, key),
+        "baseline": {**baseline.model_dump(), "latency": _latency_rows(bench, BASELINE)},
+        "candidate": {**candidate.model_dump(), "latency": _latency_rows(bench, key)},
+        "parity": [row.model_dump() for row in parity],
+        "seconds": run.seconds,
+        "environment": _environment(bench),
+        "command": run.command,
+        "notes": run.notes,
+    }
+    return report_from_dict(report).model_dump(mode="json", by_alias=True)
+
+
+def report_from_dict(data: Mapping[str, Any]) -> Report:
+    """Check what ``report.json`` holds.
+
+    Raises:
+        InputError: if it is not a report of this schema; the first wrong field is named.
+    """
+    try:
+        return Report.model_validate(data)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        raise InputError(f"not a report of schema 1: {where}: {first['msg']}. Run again to write a new one.") from error
+
+
+def _measured_speedup(bench: BenchResult, key: str) -> dict[str, Any]:
+    cell = bench.cells[0]
+    comparison = bench.comparison(cell, key)
+    return {
+        "value": comparison.ratio.value,
+        "ci95": (comparison.ratio.low, comparison.ratio.high),
+        "aa95": (comparison.control.low, comparison.control.high),
+        "verdict": comparison.verdict,
+        "runtime": cell.runtime,
+        "batch": cell.batch,
+        "seq": cell.seq,
+        "clock": bench.settings.headline_clock,
+        "threads": bench.settings.threads,
+    }
+
+
+def _latency_rows(bench: BenchResult, key: str) -> list[dict[str, Any]]:
+    """One row per cell and clock, the headline clock's rows first."""
+    clocks = sorted(
+        (clock.name for clock in bench.settings.clocks), key=lambda name: name != bench.settings.headline_clock
+    )
+    return [
+        {
+            "runtime": cell.runtime,
+            "dtype": cell.dtypes[key],
+            "batch": cell.batch,
+            "seq": cell.seq,
+            "p50_ms": latency.p50_ms,
+            "p90_ms": latency.p90_ms,
+            "p99_ms": latency.p99_ms,
+            "samples": len(latency.samples_ms),
+            "clock": clock,
+            "threads": bench.settings.threads,
+        }
+        for clock in clocks
+        for cell in bench.cells
+        for latency in [cell.latency(key, clock)]
+    ]
+
+
+def _environment(bench: BenchResult) -> dict[str, Any]:
+    return {
+        **bench.environment.to_dict(),
+        "threads": bench.settings.threads,
+        "other_load": bench.other_load,
+        "loaded": bench.loaded,
+        "inputs": bench.inputs,
+    }

@@ -1,0 +1,38 @@
+"""What a path holds: a checkpoint folder, an ONNX file, or a deploy folder with an ONNX file inside."""
+
+from __future__ import annotations
+
+from enum import Enum
+from pathlib import Path
+
+from pruning.errors import InputError
+
+DEPLOYED = Path("onnx") / "model.onnx"
+
+
+class Artifact(Enum):
+    """The kinds of thing a runner may be handed."""
+
+    CHECKPOINT = "a checkpoint folder"
+    ONNX_FILE = "an ONNX file"
+    DEPLOY_FOLDER = "a deploy folder"
+
+
+def artifact_from_path(path: Path) -> Artifact:
+    """Tell what ``path`` holds. A folder with weights is a checkpoint even if an ONNX file lies beside them.
+
+    Raises:
+        InputError: if there is nothing there, or nothing that can be run.
+    """
+    if not path.exists():
+        raise InputError(f"nothing to measure at {path}: no such file or folder.")
+    if path.is_file() and path.suffix == ".onnx":
+        return Artifact.ONNX_FILE
+    if (path / DEPLOYED).is_file() and not any(path.glob("*.safetensors")):
+        return Artifact.DEPLOY_FOLDER
+    if (path / "config.json").is_file():
+        return Artifact.CHECKPOINT
+    raise InputError(
+        f"cannot run {path}: expected a checkpoint folder (config.json, model.safetensors), "
+        f"a deploy folder ({DEPLOYED.as_posix()}) or an .onnx file."
+    )

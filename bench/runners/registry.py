@@ -1,0 +1,42 @@
+"""Runtimes by name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from bench.runners.base import Runner
+from bench.runners.ort_cpu import OrtCpuRunner
+from bench.runners.torch_cpu import TorchCpuRunner
+from pruning.errors import InputError
+
+RUNNERS: dict[str, type[Runner]] = {
+    TorchCpuRunner.runtime: TorchCpuRunner,
+    OrtCpuRunner.runtime: OrtCpuRunner,
+}
+PLANNED = ("torch-cuda", "ort-cuda", "openvino", "tensorrt", "tensorrt-rtx")
+
+
+def runner_class_from_runtime(runtime: str) -> type[Runner]:
+    """The runner of a runtime.
+
+    Raises:
+        InputError: if the runtime is unknown, or planned but not there yet.
+    """
+    if runtime in RUNNERS:
+        return RUNNERS[runtime]
+    problem = "is not available yet" if runtime in PLANNED else "is unknown"
+    raise InputError(f"runtime {runtime!r} {problem}; available: {', '.join(sorted(RUNNERS))}.")
+
+
+def load_runner(runtime: str, path: Path, threads: int = 1) -> Runner:
+    """Load what ``path`` holds into a runtime; a checkpoint is converted on the fly where that is needed.
+
+    Raises:
+        InputError: if the runtime is not available or cannot take what ``path`` holds.
+    """
+    runner_class = runner_class_from_runtime(runtime)
+    if threads < 1:
+        raise InputError(f"threads must be at least 1; got {threads}.")
+    with TemporaryDirectory(prefix="slimbert-") as scratch:
+        return runner_class.load(runner_class.prepare(path, Path(scratch)), threads)

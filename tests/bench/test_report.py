@@ -1,0 +1,205 @@
+"""Reports say what was measured, escape what they are given, and load nothing."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+from html.parser import HTMLParser
+
+import pytest
+from rich.console import Console
+
+from bench.report.bench_report import html_from_result, markdown_from_result
+from bench.report.console import console_from_result
+from bench.report.plots import kept_svg
+from bench.report.run_report import (
+    headline_from_report,
+    html_from_report,
+    markdown_from_report,
+    metric_sentence,
+    standard_error,
+)
+from bench.report.schema import Metric, report_from_dict
+from bench.report.wording import change_text, metric_text, ms_text, seconds_text, size_text, speedup_text
+from bench.statistics import Verdict
+from pruning.errors import InputError
+from tests.bench.fakes import fake_report, fake_result
+
+VOID = {"meta", "br", "img", "link", "use", "path", "line", "rect", "circle", "hr", "input"}
+
+
+class Page(HTMLParser):
+    """Collects tags, and checks that they nest."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.seen: set[str] = set()
+        self.links: list[str] = []
+        self.feed(text)
+        assert self.open == []
+
+    def handle_starttag(self, tag, attrs):
+        self.seen.add(tag)
+        self.links += [value for name, value in attrs if name in {"src", "href", "xlink:href"} and value]
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        self.seen.add(tag)
+        self.links += [value for name, value in attrs if name in {"src", "href", "xlink:href"} and value]
+
+    def handle_endtag(self, tag):
+        if tag not in VOID:
+            assert self.open.pop() == tag
+
+
+def test_report_json_has_the_keys_other_programs_rely_on():
+    report = json.loads(json.dumps(fake_report()))
+    assert report["schema"] == 1
+    assert {"task", "method", "requested_speedup", "parity", "seconds", "environment"} <= set(report)
+    assert {"value", "ci95", "runtime", "batch", "seq"} <= set(report["measured_speedup"])
+    for name in ("baseline", "candidate"):
+        assert {"params", "encoder_linear_params", "bytes", "metric", "latency", "arch"} <= set(report[name])
+        rows = report[name]["latency"]
+        assert {"runtime", "dtype", "batch", "seq", "p50_ms", "p90_ms", "p99_ms", "samples"} <= set(rows[0])
+    assert report_from_dict(report).measured_speedup.verdict is Verdict.FASTER
+
+
+def test_the_headline_states_speed_size_and_accuracy():
+    headline = headline_from_report(fake_report())
+    assert re.match(r"1\.\d\dx faster \(95 % interval 1\.\d\d to [12]\.\d\d\) on ort-cpu at batch 1", headline)
+    assert "29 % smaller" in headline
+    assert "accuracy 98.2 % → 97.9 %" in headline
+
+
+def test_the_headline_claims_nothing_that_was_not_shown():
+    same = speedup_text(1.004, 0.99, 1.02, Verdict.NO_DIFFERENCE)
+    assert "faster" not in same
+    assert speedup_text(1.3, 0.9, 1.8, Verdict.UNDECIDED).startswith("speedup not proven")
+    assert speedup_text(0.8, 0.7, 0.9, Verdict.SLOWER).startswith("slower")
+
+
+def test_run_page_is_well_formed_and_self_contained():
+    bench = fake_result()
+    page = Page(html_from_report(fake_report(bench), bench))
+    assert "script" not in page.seen
+    assert "svg" in page.seen
+    assert all(link.startswith("#") for link in page.links)
+
+
+def test_run_page_holds_every_part():
+    bench = fake_result()
+    text = html_from_report(fake_report(bench), bench)
+    for part in ("Before and after", "What was kept", "Latency", "answer like the checkpoint", "Notes", "Reproduce it"):
+        assert part in text
+    assert "Training used 4,000 of the 20,000 examples." in text
+    assert "slimbert run models/dense" in text
+
+
+def test_what_users_wrote_is_escaped():
+    bench = fake_result(candidates=2)
+    text = html_from_report(fake_report(bench, notes=("<script>alert(1)</script>",)), bench)
+    assert "<script>" not in text
+    assert "&lt;script&gt;" in text
+    assert "other <b>" not in html_from_result(bench)
+    assert "a \\| b" in markdown_from_report(fake_report(notes=("a | b",)))
+
+
+def test_markdown_holds_the_same_figures():
+    report = fake_report()
+    text = markdown_from_report(report)
+    assert "| accuracy | 98.2 % | 97.9 % | -0.3 points |" in text
+    assert "| 6 | 1 of 12 | 0 of 1536 |" in text
+    assert f"{report['measured_speedup']['value']:.2f}x faster" in text
+
+
+def test_missing_accuracy_leaves_no_trace():
+    report = fake_report()
+    report["baseline"]["metric"] = report["candidate"]["metric"] = None
+    bench = fake_result()
+    for text in (markdown_from_report(report), html_from_report(report, bench)):
+        assert "accuracy" not in text.lower()
+
+
+def test_a_missed_request_and_a_failed_parity_are_said():
+    report = fake_report(requested_speedup=4.0)
+    report["parity"][0]["passed"] = False
+    text = markdown_from_report(report)
+    assert "4x was asked for, as a budget in encoder FLOPs; in time it is less" in text
+    assert "beyond the tolerance: onnx/model.onnx" in text
+
+
+def test_a_busy_machine_is_said_once():
+    bench = fake_result(load=3.0)
+    text = html_from_report(fake_report(bench), bench)
+    assert text.count("cores busy meanwhile") == 1
+    assert "busy" in markdown_from_report(fake_report(bench))
+
+
+def test_pages_are_the_same_every_time():
+    bench = fake_result()
+    assert html_from_report(fake_report(bench), bench) == html_from_report(fake_report(bench), bench)
+    assert kept_svg("Heads", [1, 0], [2, 2]) == kept_svg("Heads", [1, 0], [2, 2])
+
+
+def test_benchmark_reports_name_every_contestant():
+    result = fake_result(candidates=2)
+    console = Console(width=160, record=True, file=io.StringIO())
+    console.print(console_from_result(result))
+    for text in (markdown_from_result(result), html_from_result(result), console.export_text()):
+        assert "dense (again)" in text
+        assert "noise floor (A/A)" in text
+        assert "compact" in text
+    Page(html_from_result(result))
+
+
+@pytest.mark.parametrize(("key", "value"), [("params", "many"), ("bytes", None), ("arch", {})])
+def test_a_wrong_field_is_named(key, value):
+    report = fake_report()
+    report["baseline"][key] = value
+    with pytest.raises(InputError, match=f"not a report of schema 1: baseline.{key}"):
+        report_from_dict(report)
+
+
+def test_nan_never_reaches_a_report():
+    report = fake_report()
+    report["candidate"]["metric"]["value"] = float("nan")
+    with pytest.raises(InputError, match=r"candidate.metric.value"):
+        report_from_dict(report)
+
+
+def test_standard_error_is_the_binomial_one():
+    assert standard_error(Metric(name="accuracy", value=0.9, n=900)) == pytest.approx(0.01)
+    assert standard_error(Metric(name="spearman", value=0.9, n=900)) is None
+
+
+def test_small_changes_are_called_noise():
+    before, after = Metric(name="accuracy", value=0.9, n=900), Metric(name="accuracy", value=0.895, n=900)
+    assert "within this noise" in metric_sentence(before, after)
+    worse = Metric(name="accuracy", value=0.8, n=900)
+    assert "larger than this noise" in metric_sentence(before, worse)
+    assert "-0.100" in metric_sentence(Metric(name="spearman", value=0.9, n=9), Metric(name="spearman", value=0.8, n=9))
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (ms_text(0.1234), "0.123 ms"),
+        (ms_text(1.234), "1.23 ms"),
+        (ms_text(12.34), "12.3 ms"),
+        (ms_text(123.4), "123 ms"),
+        (size_text(90_868_000), "90.9 MB"),
+        (size_text(999), "999 B"),
+        (seconds_text(59.94), "59.9 s"),
+        (seconds_text(185), "3 min 5 s"),
+        (metric_text("accuracy", 0.8945), "89.5 %"),
+        (metric_text("spearman", 0.8672), "0.867"),
+        (change_text(100, 59), "41 % smaller"),
+        (change_text(100, 103), "3 % larger"),
+        (change_text(100, 100), "same"),
+    ],
+)
+def test_numbers_read_well(text, expected):
+    assert text == expected
