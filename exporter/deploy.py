@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
 from transformers import BertConfig, PreTrainedModel, PreTrainedTokenizerBase
 
-from exporter.graph import DEFAULT_OPSET
+from exporter.graph import resolved_options
+from exporter.options import GraphOptions
 from exporter.to_onnx import OnnxExport, onnx_from_model
 from pruning.atomic import atomic_folder
 from pruning.introspect import DENSE_CLASSES, head_from_model
 from pruning.tokenizer_files import save_tokenizer
 
-ONNX_FILE = Path("onnx", "model.onnx")
+ONNX_FILE, FP16_FILE = Path("onnx", "model.onnx"), Path("onnx", "model_fp16.onnx")
 NOT_COPIED = frozenset({"architectures", "auto_map", "model_type", "transformers_version"})
 
 
 def write_deploy(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: str | Path, *, opset: int = DEFAULT_OPSET
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    folder: str | Path,
+    *,
+    opset: int | None = None,
+    options: GraphOptions | None = None,
 ) -> OnnxExport:
     """Write ``config.json``, the tokenizer and ``onnx/model.onnx``; the folder appears only when complete.
 
@@ -29,18 +36,43 @@ def write_deploy(
         model: dense or compact, fp32.
         tokenizer: its tokenizer.
         folder: replaced if it exists.
-        opset: version of the standard operators.
+        opset: in place of ``options.opset``.
+        options: how the graph is written.
 
     Raises:
         InputError: as `onnx_from_model`.
+        FusionError: as `onnx_from_model`.
+        ParityError: as `onnx_from_model`; an older folder stays as it was.
+    """
+    graphs = {ONNX_FILE: resolved_options(options, opset)}
+    return write_deploy_graphs(model, tokenizer, folder, graphs)[ONNX_FILE]
+
+
+def write_deploy_graphs(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    folder: str | Path,
+    graphs: Mapping[Path, GraphOptions],
+) -> dict[Path, OnnxExport]:
+    """`write_deploy` with several graphs, for example `ONNX_FILE` and `FP16_FILE`.
+
+    Args:
+        model: dense or compact, fp32.
+        tokenizer: its tokenizer.
+        folder: replaced if it exists.
+        graphs: files relative to ``folder``, and how each is written.
+
+    Raises:
+        InputError: as `onnx_from_model`.
+        FusionError: as `onnx_from_model`.
         ParityError: as `onnx_from_model`; an older folder stays as it was.
     """
     folder = Path(folder)
     with atomic_folder(folder) as partial:
-        export = onnx_from_model(model, partial / ONNX_FILE, opset=opset)
+        exports = {file: onnx_from_model(model, partial / file, options=options) for file, options in graphs.items()}
         bert_config_from_model(model).save_pretrained(partial)
         save_tokenizer(tokenizer, partial)
-    return replace(export, path=folder / ONNX_FILE)
+    return {file: replace(export, path=folder / file) for file, export in exports.items()}
 
 
 def bert_config_from_model(model: PreTrainedModel) -> BertConfig:

@@ -11,7 +11,8 @@ from pathlib import Path
 import onnx
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
-from exporter.metadata import metadata_from_props
+from exporter.fused import attention_layers, fused_heads
+from exporter.metadata import GraphForm, metadata_from_props
 from pruning.arch import ArchSpec
 from pruning.errors import InputError
 
@@ -34,8 +35,8 @@ class OnnxDescription:
     """An ONNX file at a glance.
 
     ``opsets`` maps a domain to its version; ``nodes`` an operator to its count (``domain::Op`` outside the
-    standard domain); ``precisions`` an element type to the parameters stored in it. ``arch`` and ``head`` are None if
-    slimbert did not write the file.
+    standard domain); ``precisions`` an element type to the parameters stored in it. ``fused_attention`` counts the
+    operators that hold a whole attention. ``arch``, ``head`` and ``form`` are None if slimbert did not write the file.
     """
 
     path: Path
@@ -46,13 +47,20 @@ class OnnxDescription:
     precisions: Mapping[str, int]
     inputs: tuple[TensorDescription, ...]
     outputs: tuple[TensorDescription, ...]
+    fused_attention: int
     arch: ArchSpec | None
     head: str | None
+    form: GraphForm | None
 
     @property
     def parameters(self) -> int:
         """Numbers stored as weights, whatever their type."""
         return sum(self.precisions.values())
+
+    @property
+    def attention_layers(self) -> int | None:
+        """Layers that have heads; None if the architecture is not known."""
+        return None if self.arch is None else attention_layers(self.arch)
 
 
 def describe_onnx(path: str | Path) -> OnnxDescription:
@@ -73,8 +81,10 @@ def describe_onnx(path: str | Path) -> OnnxDescription:
         precisions=_precisions(model.graph),
         inputs=tuple(map(_tensor, model.graph.input)),
         outputs=tuple(map(_tensor, model.graph.output)),
+        fused_attention=len(fused_heads(model)),
         arch=metadata.arch if metadata else None,
         head=metadata.head if metadata else None,
+        form=metadata.form if metadata else None,
     )
 
 

@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 
 from exporter.graph import INPUT_NAMES
+from exporter.metadata import GraphMetadata, metadata_from_props
+from exporter.parity import is_right_padded
 from pruning.batching import Batch, Predict
 from pruning.errors import InputError
 
@@ -44,15 +46,35 @@ def session_from_onnx(path: str | Path, *, threads: int = 1) -> InferenceSession
 
 
 def predict_from_session(session: InferenceSession) -> Predict:
-    """The session as a `Predict`: it is fed the inputs that it has, and gives its outputs as tensors."""
+    """The session as a `Predict`: it is fed the inputs that it has, and gives its outputs as tensors.
+
+    A graph that was exported for right padding alone is silently wrong for other masks: its `Predict` raises
+    `InputError` for them.
+    """
+    metadata = metadata_from_session(session)
+    right_padding = metadata is not None and metadata.form.right_padding
     input_names = [value.name for value in session.get_inputs()]
     output_names = [value.name for value in session.get_outputs()]
 
     def predict(batch: Batch) -> dict[str, Tensor]:
+        if right_padding and not is_right_padded(batch["attention_mask"]):
+            raise InputError(
+                "this graph was exported for right padding only, and a row of the batch has a token after padding. "
+                "Pad on the right, or export without right_padding."
+            )
         values = session.run(output_names, {name: batch[name].numpy() for name in input_names})
         return {name: torch.from_numpy(value) for name, value in zip(output_names, values, strict=True)}
 
     return predict
+
+
+def metadata_from_session(session: InferenceSession) -> GraphMetadata | None:
+    """What the file says about itself; None if another program wrote it.
+
+    Raises:
+        InputError: if what is stored is damaged.
+    """
+    return metadata_from_props(session.get_modelmeta().custom_metadata_map)
 
 
 def _open_session(path: Path, threads: int) -> InferenceSession:

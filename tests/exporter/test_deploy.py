@@ -7,8 +7,9 @@ import sys
 import pytest
 import torch
 
-import exporter.sublayers
-from exporter.deploy import bert_config_from_model, write_deploy
+import exporter.dialect
+from exporter.deploy import FP16_FILE, ONNX_FILE, bert_config_from_model, write_deploy, write_deploy_graphs
+from exporter.options import GraphOptions
 from exporter.parity import ParityError
 from pruning.batching import encode, predict_from_model
 from pruning.errors import InputError
@@ -77,7 +78,7 @@ def test_failed_parity_keeps_the_older_folder(tmp_path, monkeypatch):
     folder = tmp_path / "deploy"
     folder.mkdir()
     (folder / "kept.txt").write_text("older")
-    monkeypatch.setitem(exporter.sublayers.ACTIVATIONS, "gelu", ("Relu", {}))
+    monkeypatch.setitem(exporter.dialect.ACTIVATIONS, "gelu", ("Relu", {}))
     with pytest.raises(ParityError):
         write_deploy(tiny_bert(), tiny_tokenizer(), folder)
     assert [x.name for x in folder.iterdir()] == ["kept.txt"]
@@ -88,3 +89,15 @@ def test_unsupported_opset_leaves_no_folder(tmp_path):
     with pytest.raises(InputError, match="the opset must be one of"):
         write_deploy(tiny_bert(), tiny_tokenizer(), tmp_path / "deploy", opset=9)
     assert not list(tmp_path.iterdir())
+
+
+def test_folder_may_hold_several_graphs(tmp_path):
+    graphs = {ONNX_FILE: GraphOptions(dialect="ort-cpu"), FP16_FILE: GraphOptions(dtype="fp16")}
+    exports = write_deploy_graphs(labelled(), tiny_tokenizer(), tmp_path / "deploy", graphs)
+    assert [x.path.relative_to(tmp_path / "deploy").as_posix() for x in exports.values()] == [
+        "onnx/model.onnx",
+        "onnx/model_fp16.onnx",
+    ]
+    assert all(export.path.is_file() for export in exports.values())
+    assert exports[ONNX_FILE].fused_attention == 2
+    assert exports[FP16_FILE].form.dtype == "fp16"

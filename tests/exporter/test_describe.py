@@ -6,7 +6,8 @@ from onnx import TensorProto, helper
 
 from exporter import metadata
 from exporter.describe import TensorDescription, describe_onnx
-from exporter.metadata import GraphMetadata, metadata_from_props, producer_version
+from exporter.metadata import GraphForm, GraphMetadata, metadata_from_props, producer_version
+from exporter.options import GraphOptions
 from exporter.to_onnx import onnx_from_model
 from pruning.arch import ArchSpec
 from pruning.errors import InputError
@@ -34,6 +35,8 @@ def test_own_file(tmp_path):
     model = tiny_bert("encoder", add_pooling_layer=False)
     found = describe_onnx(onnx_from_model(model, tmp_path / "model.onnx").path)
     assert found.head == "encoder"
+    assert found.form == GraphForm()
+    assert (found.fused_attention, found.attention_layers) == (0, 3)
     assert found.arch == ArchSpec.from_lists(16, 4, [4, 4, 4], [24, 24, 24])
     assert found.opsets == {"ai.onnx": 20}
     assert found.bytes == (tmp_path / "model.onnx").stat().st_size
@@ -53,7 +56,8 @@ def test_compact_file_tells_its_architecture(tmp_path):
 
 def test_foreign_file(tmp_path):
     found = describe_onnx(write_foreign(tmp_path / "foreign.onnx"))
-    assert (found.arch, found.head, found.producer) == (None, None, "")
+    assert (found.arch, found.head, found.form, found.producer) == (None, None, None, "")
+    assert (found.fused_attention, found.attention_layers) == (0, None)
     assert found.opsets == {"ai.onnx": 17, "com.microsoft": 1}
     assert found.nodes == {"MatMul": 1, "com.microsoft::FastGelu": 1}
     assert found.precisions == {"FLOAT16": 6}
@@ -78,9 +82,30 @@ def test_empty_file(tmp_path):
 
 
 def test_metadata_round_trip():
-    stored = GraphMetadata(ARCH, "encoder")
-    assert metadata_from_props(stored.to_props()) == stored
+    form = GraphForm("ort-cuda", "fp16", right_padding=True, pooling="mean", fp32_parts=("layer_norm",))
+    for stored in (GraphMetadata(ARCH, "encoder"), GraphMetadata(ARCH, "encoder", form)):
+        assert metadata_from_props(stored.to_props()) == stored
     assert metadata_from_props({}) is None
+
+
+def test_metadata_of_older_files_have_the_default_form():
+    props = GraphMetadata(ARCH, "encoder", GraphForm(first_token=True)).to_props()
+    del props["slimbert.form"]
+    assert metadata_from_props(props) == GraphMetadata(ARCH, "encoder", GraphForm())
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"colour": "red"}', '{"fp32_parts": 3}'])
+def test_damaged_form_is_named(text):
+    props = GraphMetadata(ARCH, "encoder").to_props() | {"slimbert.form": text}
+    with pytest.raises(InputError, match=r"slimbert\.form in the ONNX file is damaged or newer than slimbert"):
+        metadata_from_props(props)
+
+
+def test_fused_file_tells_its_fused_layers(tmp_path):
+    model, options = tiny_compact("encoder", [1, 0], [2, 3]), GraphOptions(dialect="ort-cpu")
+    found = describe_onnx(onnx_from_model(model, tmp_path / "model.onnx", options=options).path)
+    assert (found.fused_attention, found.attention_layers, found.form.dialect) == (1, 1, "ort-cpu")
+    assert found.nodes["com.microsoft::Attention"] == 1
 
 
 def test_damaged_metadata_is_named():

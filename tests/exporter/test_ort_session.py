@@ -8,9 +8,11 @@ import pytest
 import torch
 from onnx import TensorProto, helper
 
-from exporter.ort_session import predict_from_session, session_from_onnx
+from exporter.options import GraphOptions
+from exporter.ort_session import metadata_from_session, predict_from_session, session_from_onnx
+from exporter.to_onnx import onnx_from_model
 from pruning.errors import InputError
-from tests.tiny import tiny_batch
+from tests.tiny import tiny_batch, tiny_bert
 
 
 def write_sum(path, inputs):
@@ -98,3 +100,30 @@ def test_silent_fallback_to_another_provider_is_an_error(tmp_path, monkeypatch):
     monkeypatch.setattr(onnxruntime.InferenceSession, "get_providers", lambda session: ["OtherProvider"])
     with pytest.raises(InputError, match="gave OtherProvider instead of CPUExecutionProvider"):
         session_from_onnx(path)
+
+
+def right_padding_session(tmp_path):
+    options = GraphOptions(dialect="ort-cpu", right_padding=True)
+    return session_from_onnx(onnx_from_model(tiny_bert(), tmp_path / "model.onnx", options=options).path)
+
+
+@pytest.mark.parametrize("padding", ["left", "holes"])
+def test_right_padding_graph_refuses_other_masks(tmp_path, padding):
+    predict = predict_from_session(right_padding_session(tmp_path))
+    with pytest.raises(InputError, match="exported for right padding only, and a row of the batch has a token after"):
+        predict(tiny_batch(padding=padding))
+
+
+@pytest.mark.parametrize("padding", ["none", "right"])
+def test_right_padding_graph_takes_its_own_masks(tmp_path, padding):
+    batch = tiny_batch(padding=padding)
+    batch["attention_mask"][-1] = 0  # a row without a token is padded too
+    outputs = predict_from_session(right_padding_session(tmp_path))(batch)
+    assert outputs["logits"].shape == (4, 2)
+
+
+def test_session_tells_what_the_file_is(tmp_path):
+    metadata = metadata_from_session(right_padding_session(tmp_path))
+    assert (metadata.head, metadata.form.right_padding) == ("sequence-classification", True)
+    inputs = {"input_ids": TensorProto.INT64, "attention_mask": TensorProto.INT64}
+    assert metadata_from_session(session_from_onnx(write_sum(tmp_path / "sum.onnx", inputs))) is None

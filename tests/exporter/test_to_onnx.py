@@ -6,10 +6,11 @@ import onnx
 import pytest
 import torch
 
-import exporter.sublayers
+import exporter.dialect
 from exporter import to_onnx
 from exporter.ort_session import predict_from_session, session_from_onnx
 from exporter.parity import ParityError
+from exporter.standard import StandardOperators
 from exporter.to_onnx import finite_masking, onnx_from_model
 from pruning.arch import ArchSpec
 from pruning.batching import predict_from_model
@@ -50,7 +51,7 @@ def test_same_model_gives_the_same_bytes(tmp_path):
 
 
 def test_failed_parity_leaves_nothing_behind(tmp_path, monkeypatch):
-    monkeypatch.setitem(exporter.sublayers.ACTIVATIONS, "gelu", ("Relu", {}))
+    monkeypatch.setitem(exporter.dialect.ACTIVATIONS, "gelu", ("Relu", {}))
     with pytest.raises(ParityError, match=r"onnx fp32 does not answer like the model \(one token: .*at the limit: "):
         onnx_from_model(tiny_bert(), tmp_path / "model.onnx")
     assert not list(tmp_path.iterdir())
@@ -59,7 +60,7 @@ def test_failed_parity_leaves_nothing_behind(tmp_path, monkeypatch):
 def test_failed_parity_keeps_the_older_file(tmp_path, monkeypatch):
     path = tmp_path / "model.onnx"
     older = onnx_from_model(tiny_bert(), path).path.read_bytes()
-    monkeypatch.setitem(exporter.sublayers.ACTIVATIONS, "gelu", ("Relu", {}))
+    monkeypatch.setitem(exporter.dialect.ACTIVATIONS, "gelu", ("Relu", {}))
     with pytest.raises(ParityError):
         onnx_from_model(tiny_bert(), path)
     assert path.read_bytes() == older
@@ -67,7 +68,7 @@ def test_failed_parity_keeps_the_older_file(tmp_path, monkeypatch):
 
 
 def test_a_graph_that_ignores_the_mask_does_not_pass(tmp_path, monkeypatch):
-    monkeypatch.setattr(exporter.sublayers, "_attention_bias", lambda g, mask: g.scalar("none", 0.0))
+    monkeypatch.setattr(StandardOperators, "mask", lambda ops, mask: ops.g.scalar("none", 0.0))
     with pytest.raises(ParityError) as error:
         onnx_from_model(tiny_bert(), tmp_path / "model.onnx")
     # A row without a token attends uniformly, which is not what it does without a mask.

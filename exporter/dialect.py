@@ -1,0 +1,98 @@
+"""What a dialect has to know: the parts of BERT that each one writes with other operators.
+
+``sublayers.py`` describes BERT once and asks a `Operators` for these parts. Letters: B batch, S sequence,
+Q queries (S, or 1 where only the first token matters), E hidden, H heads, D head_dim, F ffn.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+import numpy as np
+import onnx_ir as ir
+
+from exporter.graph_builder import GraphBuilder
+from pruning.arch import ArchSpec
+
+ACTIVATIONS: dict[str, tuple[str, dict[str, str]]] = {
+    "gelu": ("Gelu", {}),
+    "gelu_new": ("Gelu", {"approximate": "tanh"}),
+    "relu": ("Relu", {}),
+}
+"""``hidden_act`` of the configuration to operator and attributes."""
+LOWEST = float(np.finfo(np.float32).min)
+"""Score of a masked token. Finite: a row without any token then attends uniformly, where -inf would give NaN."""
+
+
+@dataclass(frozen=True)
+class EncoderSpec:
+    """What the weights do not say: where the encoder's names start, its sizes, epsilon and activation.
+
+    ``first_token``: only the first token of the last layer is read.
+    """
+
+    prefix: str
+    arch: ArchSpec
+    epsilon: float
+    activation: str
+    first_token: bool = False
+
+    def layer(self, index: int) -> str:
+        """Where the names of a layer start."""
+        return f"{self.prefix}encoder.layer.{index}"
+
+    @property
+    def first_token_layer(self) -> int | None:
+        """From this layer on, only the first token matters: the last one with heads, because tokens meet nowhere else.
+
+        None if every token is read. Where no layer has heads, it is the first.
+        """
+        if not self.first_token:
+            return None
+        return max((index for index, heads in enumerate(self.arch.heads) if heads), default=0)
+
+
+class Operators(ABC):
+    """The parts of BERT that differ between dialects, appended to one graph.
+
+    Args:
+        g: the graph.
+        spec: of the encoder.
+    """
+
+    def __init__(self, g: GraphBuilder, spec: EncoderSpec) -> None:
+        self.g, self.spec = g, spec
+
+    @abstractmethod
+    def mask(self, mask: ir.Value) -> ir.Value:
+        """The attention mask, int64 (B, S), in the form that `attention` wants."""
+
+    @abstractmethod
+    def attention(self, index: int, queries: ir.Value, x: ir.Value, mask: ir.Value) -> ir.Value:
+        """Concatenated head contexts (B, Q, H D) of layer ``index``, which has heads.
+
+        Args:
+            index: of the layer.
+            queries: states that ask, (B, Q, E): ``x`` itself, or its first token.
+            x: states that answer, (B, S, E).
+            mask: from `mask`.
+        """
+
+    def activated_linear(self, name: str, x: ir.Value) -> ir.Value:
+        """A linear layer and the model's activation, (B, Q, in) to (B, Q, out)."""
+        op_type, attributes = ACTIVATIONS[self.spec.activation]
+        return self.g.op(op_type, name, self.g.linear(name, x), **attributes)
+
+    def output(self, where: str, inner: ir.Value | None, x: ir.Value) -> ir.Value:
+        """Output projection, residual and LayerNorm; of an empty sublayer only ``LayerNorm(x + bias)`` is left.
+
+        Args:
+            where: start of the parameters' names.
+            inner: what is projected, (B, Q, H D or F); None for an empty sublayer.
+            x: the residual, (B, Q, E).
+        """
+        g, dense, norm = self.g, f"{where}.dense", f"{where}.LayerNorm"
+        projected = g.weight(f"{dense}.bias") if inner is None else g.linear(dense, inner)
+        terms = g.widened(f"{where}.projected", projected), g.widened(f"{where}.skipped", x)
+        return g.layer_norm(norm, g.op("Add", f"{where}.residual", *terms), self.spec.epsilon)
