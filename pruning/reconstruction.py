@@ -7,6 +7,8 @@ the least-squares fit of ``Y = X W + b`` absorbs both the units that are gone an
 Source: methods of this kind are Kwon et al. 2022, arXiv:2204.09656 (mask tuning), and Park et al. 2023,
 arXiv:2308.03449 (K-prune, sublayer by sublayer).
 
+A token counts by how much the answer depends on it there (`pruning.token_weights`).
+
 Letters: B batch, S sequence, N tokens, E hidden, K inner width that is left.
 """
 
@@ -26,6 +28,7 @@ from pruning.introspect import arch_from_model, encoder_from_model, is_compact, 
 from pruning.model import attention_bias
 from pruning.modes import evaluating
 from pruning.scores import Progress
+from pruning.token_weights import token_weights
 
 RIDGES = (1e-3, 1e-2, 1e-1, 1.0, 10.0)
 """Strengths of the pull towards the pruned weights, relative to the mean variance of an input feature."""
@@ -39,23 +42,24 @@ class LeastSquares:
     """
 
     def __init__(self, inner: int, hidden: int) -> None:
-        self.tokens = 0
+        self.tokens = 0.0
         self.origin: Tensor | None = None  # (K,), the mean of the first tokens
         self.x, self.y = torch.zeros(inner, dtype=torch.float64), torch.zeros(hidden, dtype=torch.float64)
         self.xx = torch.zeros(inner, inner, dtype=torch.float64)
         self.xy = torch.zeros(inner, hidden, dtype=torch.float64)
         self.yy = 0.0
 
-    def add(self, x: Tensor, y: Tensor) -> None:
-        """Count the tokens ``x`` (N, K) and ``y`` (N, E)."""
+    def add(self, x: Tensor, y: Tensor, weights: Tensor | None = None) -> None:
+        """Count the tokens ``x`` (N, K) and ``y`` (N, E), each as often as its weight (N,) says; default once."""
         self.origin = x.mean(0) if self.origin is None else self.origin
         x = x - self.origin
-        self.tokens += len(x)
-        self.x += x.sum(0).double()
-        self.y += y.sum(0).double()
-        self.xx += (x.T @ x).double()
-        self.xy += (x.T @ y).double()
-        self.yy += float(y.double().square().sum())
+        weights = x.new_ones(len(x), 1) if weights is None else weights[:, None]
+        self.tokens += float(weights.double().sum())
+        self.x += (x * weights).sum(0).double()
+        self.y += (y * weights).sum(0).double()
+        self.xx += (x.T @ (x * weights)).double()
+        self.xy += (x.T @ (y * weights)).double()
+        self.yy += float((y.double().square() * weights).sum())
 
     def covariance(self) -> tuple[Tensor, Tensor]:
         """Centred X'X (K, K) and X'Y (K, E): the intercept is free and exact."""
@@ -97,7 +101,7 @@ def ridge_towards(fit: LeastSquares, prior: Tensor, ridge: float) -> tuple[Tenso
 
 @dataclass(eq=False)
 class Stream:
-    """One batch between layers: the states (B, S, E) of both models, the additive mask, and which tokens are real.
+    """One batch between layers: states (B, S, E) of both models, additive mask, real tokens, their weights (B, S).
 
     While a sublayer is solved, ``target`` is the sum of sublayer and residual in the dense model, ``inner`` (B, S, K)
     the input of the pruned output projection (None if the sublayer is empty).
@@ -108,6 +112,7 @@ class Stream:
     bias: Tensor
     tokens: Tensor
     target: Tensor
+    weights: Sequence[Tensor]
     inner: Tensor | None = None
 
 
@@ -146,10 +151,10 @@ def reconstruct(
     _check_same_frame(compact, dense)
     layers = list(zip(layers_from_model(dense), layers_from_model(compact), strict=True))
     with evaluating(compact, dense):
-        streams = Streams(*([_start(dense, compact, batch) for batch in batches] for batches in (fit, select)))
+        streams = Streams(*(_start_all(dense, compact, batches) for batches in (fit, select)))
         for index, (original, pruned) in enumerate(layers):
-            _solve_attention(original, pruned, streams, f"attention of layer {index}")
-            _solve_ffn(original, pruned, streams, f"FFN of layer {index}")
+            _solve_attention(original, pruned, streams, index)
+            _solve_ffn(original, pruned, streams, index)
             if progress is not None:
                 progress(index + 1, len(layers))
 
@@ -163,33 +168,38 @@ def _check_same_frame(compact: PreTrainedModel, dense: PreTrainedModel) -> None:
         )
 
 
-def _start(dense: PreTrainedModel, compact: PreTrainedModel, batch: Batch) -> Stream:
+def _start_all(dense: PreTrainedModel, compact: PreTrainedModel, batches: Sequence[Batch]) -> list[Stream]:
+    weights = token_weights(dense, batches)
+    return [_start(dense, compact, batch, row) for batch, row in zip(batches, weights, strict=True)]
+
+
+def _start(dense: PreTrainedModel, compact: PreTrainedModel, batch: Batch, weights: Sequence[Tensor]) -> Stream:
     states = []
     for model in (dense, compact):
         embeddings = encoder_from_model(model).embeddings
         states.append(embeddings(embeddings.word_embeddings(batch["input_ids"]), batch["token_type_ids"], None))
     mask = batch["attention_mask"]
-    return Stream(states[0], states[1], attention_bias(mask, states[0].dtype), mask.bool(), states[0])
+    return Stream(states[0], states[1], attention_bias(mask, states[0].dtype), mask.bool(), states[0], weights)
 
 
-def _solve_attention(original: Any, pruned: Any, streams: Streams, name: str) -> None:
+def _solve_attention(original: Any, pruned: Any, streams: Streams, index: int) -> None:
     for stream in (*streams.fit, *streams.select):
         context = _context(original, stream.dense, stream.bias)
         stream.target = _projected(original.attention.output.dense, context) + stream.dense
         stream.dense = original.attention.output.LayerNorm(stream.target)
         stream.inner = _context(pruned, stream.current, stream.bias)
-    _solve(pruned.attention.output.dense, streams, name)
+    _solve(pruned.attention.output.dense, streams, 2 * index)
     for stream in (*streams.fit, *streams.select):
         stream.current = pruned.attention.output(stream.inner, stream.current)
 
 
-def _solve_ffn(original: Any, pruned: Any, streams: Streams, name: str) -> None:
+def _solve_ffn(original: Any, pruned: Any, streams: Streams, index: int) -> None:
     for stream in (*streams.fit, *streams.select):
         activations = original.intermediate(stream.dense) if original.ffn else None
         stream.target = _projected(original.output.dense, activations) + stream.dense
         stream.dense = original.output.LayerNorm(stream.target)
         stream.inner = pruned.intermediate(stream.current) if pruned.ffn else None
-    _solve(pruned.output.dense, streams, name)
+    _solve(pruned.output.dense, streams, 2 * index + 1)
     for stream in (*streams.fit, *streams.select):
         stream.current = pruned.output(stream.inner, stream.current)
 
@@ -202,10 +212,11 @@ def _projected(dense: Any, inner: Tensor | None) -> Tensor:
     return dense.bias if inner is None else dense(inner)  # type: ignore[no-any-return]
 
 
-def _solve(output: Any, streams: Streams, name: str) -> None:
+def _solve(output: Any, streams: Streams, sublayer: int) -> None:
     """Fit every ridge on the first sums, keep what has the smallest error on the second; "no change" competes."""
-    fit, select = (_sums(part, len(output.bias)) for part in (streams.fit, streams.select))
+    fit, select = (_sums(part, len(output.bias), sublayer) for part in (streams.fit, streams.select))
     if not torch.isfinite(fit.xx).all() or not torch.isfinite(fit.xy).all():
+        name = f"{('attention', 'FFN')[sublayer % 2]} of layer {sublayer // 2}"
         raise InputError(f"{name}: the calibration statistics are not finite. Check the model's weights.")
     empty = streams.fit[0].inner is None
     bias = output.bias.double()
@@ -217,11 +228,11 @@ def _solve(output: Any, streams: Streams, name: str) -> None:
         output.weight.copy_(weight.T)
 
 
-def _sums(streams: Sequence[Stream], hidden: int) -> LeastSquares:
+def _sums(streams: Sequence[Stream], hidden: int, sublayer: int) -> LeastSquares:
     inner = streams[0].inner
     sums = LeastSquares(0 if inner is None else inner.shape[-1], hidden)
     for stream in streams:
         wanted = (stream.target - stream.current)[stream.tokens]  # (N, E)
         x = wanted.new_zeros(len(wanted), 0) if stream.inner is None else stream.inner[stream.tokens]  # (N, K)
-        sums.add(x, wanted)
+        sums.add(x, wanted, stream.weights[sublayer][stream.tokens])
     return sums

@@ -33,7 +33,7 @@ app.command("inspect")(inspect.inspect)
 app.command("verify")(verify.verify)
 app.command("doctor")(doctor.doctor)
 
-BAD_INPUT, INTERRUPTED = 2, 130
+GATE_FAILED, BAD_INPUT, INTERRUPTED = 1, 2, 130
 FULL = (errno.ENOSPC, errno.EDQUOT)
 FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS)
 
@@ -56,11 +56,11 @@ def exit_code_from(arguments: Sequence[str] | None = None) -> int:
         return _refuse(error.format_message())
     except InputError as error:
         return _refuse(str(error))
-    except OSError as error:
-        return _refuse(_disk_message(error))
     except (KeyboardInterrupt, Abort):
         stderr.print("slimbert: interrupted; what is finished is kept, and --resume continues.", markup=False)
         return INTERRUPTED
+    except (RuntimeError, OSError) as error:
+        return _fail_gate(error) if isinstance(error, RuntimeError) else _refuse(_disk_message(error))
     return result if isinstance(result, int) else 0
 
 
@@ -68,6 +68,19 @@ def _refuse(message: str) -> int:
     line = " ".join(message.split())
     stderr.print(f"slimbert: {line}", markup=False, soft_wrap=True)
     return BAD_INPUT
+
+
+def _fail_gate(error: RuntimeError) -> int:
+    """An artifact that does not keep its promise, in one line; anything else is a bug and keeps its traceback."""
+    from exporter.fused import FusionError
+    from exporter.int8_check import Int8Error
+    from exporter.parity import ParityError
+    from exporter.tensorrt_options import EngineError
+
+    if not isinstance(error, FusionError | Int8Error | ParityError | EngineError):
+        raise error
+    stderr.print(f"slimbert: {' '.join(str(error).split())}", markup=False, soft_wrap=True)
+    return GATE_FAILED
 
 
 def _disk_message(error: OSError) -> str:

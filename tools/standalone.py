@@ -12,7 +12,6 @@ from transformers import AutoConfig, PretrainedConfig, PreTrainedTokenizerBase
 from bench.compare import compare
 from bench.result import BenchResult
 from bench.runners.artifact import DEPLOYED, Artifact, artifact_from_path
-from exporter.deploy import write_deploy
 from exporter.describe import describe_onnx
 from exporter.ort_session import predict_from_session, session_from_onnx
 from pruning.atomic import write_json
@@ -28,6 +27,7 @@ from pruning.tasks.registry import task_named
 from pruning.tasks.source import load_evaluation, load_splits
 from pruning.tasks.task import Task, settings_from_config
 from tools.console import Steps
+from tools.exporting import require_free
 from tools.model_facts import facts_from_model
 from tools.settings import BenchGrid, DataSettings, PruneSettings, TextSettings
 from tools.stages import EVALUATION_THREADS, bench_settings
@@ -41,7 +41,7 @@ def prune(model: str, data: DataSettings, request: PruneSettings, text: TextSett
     Raises:
         InputError: if the request cannot be met, or ``out`` holds something.
     """
-    _require_free(out)
+    require_free(out)
     request.target.chosen()
     dense = load_checkpoint(model)
     arch = arch_from_model(dense.model)
@@ -97,29 +97,6 @@ def finetune(request: FinetuneOptions, data: DataSettings, *, resume: bool) -> d
             resume=resume,
         )
     return {**asdict(result), "checkpoint": str(result.checkpoint)}
-
-
-def export(checkpoint: str, out: Path) -> dict[str, Any]:
-    """Export a checkpoint to a deploy folder.
-
-    Raises:
-        InputError: if the checkpoint cannot be exported, or ``out`` holds something.
-    """
-    _require_free(out)
-    loaded = load_checkpoint(checkpoint)
-    with Steps() as steps, steps.stage("export"):
-        result = write_deploy(loaded.model, loaded.tokenizer, out)
-    return {
-        "path": str(result.path),
-        "head": result.head,
-        "arch": result.arch.to_dict(),
-        "opset": result.opset,
-        "nodes": result.nodes,
-        "bytes": result.bytes,
-        "seconds": result.seconds,
-        "max_abs_diff": max(case.max_abs_diff for case in result.parity),
-        "cases": len(result.parity),
-    }
 
 
 def evaluate(
@@ -189,8 +166,3 @@ def _folder_with_config(file: Path) -> Path:
         if (folder / "config.json").is_file():
             return folder
     raise InputError(f"{file} has no config.json beside it or one folder up; the labels and tokenizer are unknown.")
-
-
-def _require_free(out: Path) -> None:
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise InputError(f"{out} exists and is not an empty folder. Choose another --out.")

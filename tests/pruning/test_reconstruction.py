@@ -10,6 +10,7 @@ from pruning.errors import InputError
 from pruning.introspect import arch_from_model, encoder_from_model, layers_from_model
 from pruning.masks import Masks, full_masks
 from pruning.reconstruction import LeastSquares, reconstruct, ridge_towards
+from pruning.token_weights import token_weights
 from tests.pruning.compact import HEADS, tiny_compact
 from tests.tiny import tiny_batch, tiny_bert
 
@@ -211,7 +212,10 @@ def test_an_empty_sublayer_gets_the_mean_of_what_is_missing():
             dense(**batch)
     tokens = torch.cat([out[batch["attention_mask"].bool()] for out, batch in zip(missing, FIT, strict=True)])
     bias = rebuilt(pruned, dense).encoder.layer[0].attention.output.dense.bias
-    torch.testing.assert_close(bias.detach(), tokens.mean(0), rtol=1e-6, atol=1e-6)
+    rows = zip(token_weights(dense, FIT), FIT, strict=True)
+    weights = torch.cat([row[0][batch["attention_mask"].bool()] for row, batch in rows])[:, None].double()
+    expected = (tokens * weights).sum(0) / weights.sum()
+    torch.testing.assert_close(bias.detach(), expected, rtol=1e-6, atol=1e-6)
 
 
 def test_empty_layers_come_closer_too():

@@ -8,6 +8,8 @@ from typing import Annotated
 
 from typer import Argument, Option
 
+from exporter.options import Dialect, GraphOptions, Pooling
+from pruning.errors import InputError
 from tools import options
 from tools.console import print_json, say
 
@@ -16,22 +18,71 @@ class Format(StrEnum):
     """What can be written."""
 
     ONNX = "onnx"
+    TENSORRT = "tensorrt"
+    TENSORRT_RTX = "tensorrt-rtx"
+
+
+class Precision(StrEnum):
+    """Type of the matrix products."""
+
+    FP32 = "fp32"
+    FP16 = "fp16"
+    INT8 = "int8"
 
 
 def export(
     checkpoint: Annotated[str, Argument(metavar="CHECKPOINT", help="Folder of a dense or compact checkpoint.")],
     out: Annotated[Path, Option("--out", help="Folder to write; must be new or empty.")],
-    to: Annotated[Format, Option("--to", help="onnx: config, tokenizer and onnx/model.onnx in fp32.")] = Format.ONNX,
+    to: Annotated[Format, Option("--to", help="ONNX files, or an engine.")] = Format.ONNX,
+    dtype: Annotated[
+        Precision, Option("--dtype", help="Precision. In ONNX, the fp32 file is written too.")
+    ] = Precision.FP32,
+    dialect: Annotated[
+        Dialect, Option("--dialect", help="standard runs everywhere; the others fuse attention for ONNX Runtime.")
+    ] = Dialect.STANDARD,
+    first_token: Annotated[
+        bool, Option("--first-token", help="Classifiers: end of the encoder for the first token alone; exact, faster.")
+    ] = False,
+    right_padding: Annotated[
+        bool, Option("--right-padding", help="Masks become lengths: wrong for any other padding, and refused there.")
+    ] = False,
+    mean_pooling: Annotated[
+        bool, Option("--mean-pooling", help="Bare encoders: add the output sentence_embedding.")
+    ] = False,
+    quantize_embeddings: Annotated[
+        bool, Option("--quantize-embeddings", help="int8: also the embedding tables, for size.")
+    ] = False,
+    data: Annotated[str | None, Option("--data", help="int8: text to check (and, for engines, calibrate) on.")] = None,
+    text_column: options.TextColumn = None,
+    target: Annotated[str, Option("--target", help="tensorrt-rtx: GPUs, such as SM80,SM89; default: all.")] = "",
     config: options.Config = None,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
     """Export a dense or compact checkpoint; the files appear only once they answer like the checkpoint."""
-    from tools import standalone
+    from exporter.tensorrt_options import Library
+    from tools import exporting, settings
 
-    facts = standalone.export(checkpoint, out)
-    say(
-        f"{facts['path']}: {facts['bytes'] / 1e6:.1f} MB, {facts['nodes']} nodes, opset {facts['opset']}, largest "
-        f"difference {facts['max_abs_diff']:.1e} over {facts['cases']} cases, {facts['seconds']:.1f} s"
+    if target and to is not Format.TENSORRT_RTX:
+        raise InputError(f"--target is for --to tensorrt-rtx; got --to {to}. Leave it out.")
+    request = exporting.ExportRequest(
+        dtype=dtype.value,
+        options=GraphOptions(
+            dialect=dialect,
+            right_padding=right_padding,
+            first_token=first_token,
+            pooling=Pooling.MEAN if mean_pooling else None,
+        ),
+        data=None if data is None else settings.DataSettings(data=data, text_column=text_column),
+        embeddings=quantize_embeddings,
+        targets=options.names(target),
     )
+    if to is Format.ONNX:
+        facts = exporting.export_onnx(checkpoint, request, out)
+        for file in facts["files"]:
+            say(f"{out / file['path']}: {file['dtype']}, {file['bytes'] / 1e6:.1f} MB, {file['seconds']:.1f} s")
+    else:
+        facts = exporting.export_engine(checkpoint, Library(to.value), request, out)
+        say(f"{out / facts['engine']}: {facts['precision']}, {facts['bytes'] / 1e6:.1f} MB, {facts['library']}")
+    say(facts["fusion"])
     print_json(facts)

@@ -1,0 +1,165 @@
+"""``slimbert export``: a checkpoint as ONNX files or as a TensorRT engine."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from exporter.deploy import FP16_FILE, ONNX_FILE, write_deploy_graphs
+from exporter.int8 import int8_from_onnx
+from exporter.int8_options import Int8Options, refuse_dynamic_int8
+from exporter.int8_qdq import activation_ranges, qdq_from_onnx
+from exporter.options import Dialect, Dtype, GraphOptions
+from exporter.tensorrt_export import engine_from_onnx
+from exporter.tensorrt_options import EngineOptions, EnginePrecision, Library
+from exporter.to_onnx import OnnxExport, onnx_from_model
+from pruning.atomic import atomic_folder
+from pruning.batching import Batch, bucketed_batches, encode
+from pruning.checkpoint import Checkpoint, load_checkpoint
+from pruning.errors import InputError
+from pruning.tasks.source import load_evaluation
+from tools.console import Steps
+from tools.settings import DataSettings
+
+INT8_FILE = Path("onnx", "model_quantized.onnx")
+CHECK_TEXTS = 256
+
+
+@dataclass(frozen=True)
+class ExportRequest:
+    """What to write.
+
+    ``dtype`` is fp32, fp16 or int8. ``options`` describes the fp32 graph that the others are made from and checked
+    against; ``data`` is text for the int8 check; ``targets`` are GPUs for TensorRT-RTX.
+    """
+
+    dtype: str
+    options: GraphOptions
+    data: DataSettings | None = None
+    embeddings: bool = False
+    targets: tuple[str, ...] = ()
+
+
+def export_onnx(checkpoint: str, request: ExportRequest, out: Path) -> dict[str, Any]:
+    """Write a deploy folder: the fp32 graph, and the one of the precision asked for beside it.
+
+    Raises:
+        InputError: if the request cannot be met, or ``out`` holds something.
+        ParityError, FusionError, Int8Error: if a written graph does not keep its promise; nothing is left behind.
+    """
+    require_free(out)
+    if request.dtype == EnginePrecision.INT8 and request.options.dialect == Dialect.ORT_CUDA:
+        refuse_dynamic_int8(Dialect.ORT_CUDA)
+    _check_text(request)
+    loaded = load_checkpoint(checkpoint)
+    batches = _batches(request, loaded)
+    graphs = {ONNX_FILE: request.options}
+    if request.dtype == Dtype.FP16:
+        graphs[FP16_FILE] = replace(request.options, dtype=Dtype.FP16)
+    with Steps() as steps, steps.stage("export"), atomic_folder(out) as partial:
+        written = write_deploy_graphs(loaded.model, loaded.tokenizer, partial, graphs)
+        files = [_onnx_facts(file, export) for file, export in written.items()]
+        if batches:
+            options = Int8Options(embeddings=request.embeddings)
+            quantised = int8_from_onnx(partial / ONNX_FILE, partial / INT8_FILE, options, batches)
+            files.append(
+                {
+                    "path": INT8_FILE.as_posix(),
+                    "dtype": "int8",
+                    "bytes": quantised.bytes,
+                    "seconds": quantised.seconds,
+                    "products": len(quantised.products),
+                }
+            )
+    export = written[ONNX_FILE]
+    return {
+        "out": str(out),
+        "head": export.head,
+        "arch": export.arch.to_dict(),
+        "opset": export.opset,
+        "fusion": export.fusion,
+        "files": files,
+        "seconds": sum(file["seconds"] for file in files),
+    }
+
+
+def export_engine(checkpoint: str, library: Library, request: ExportRequest, out: Path) -> dict[str, Any]:
+    """Build a TensorRT engine with its side-car.
+
+    Raises:
+        InputError: if the request cannot be met, the library is not installed, or ``out`` holds something.
+        EngineError: if the engine does not have what was asked for; nothing is left behind.
+    """
+    require_free(out)
+    if request.options.dialect != Dialect.STANDARD:
+        raise InputError(f"TensorRT parses the standard dialect only; got {request.options.dialect}. Leave it out.")
+    precision = EnginePrecision(request.dtype)
+    _check_text(request)
+    loaded = load_checkpoint(checkpoint)
+    batches = _batches(request, loaded)
+    with Steps() as steps, steps.stage("build"), TemporaryDirectory(prefix="slimbert-engine-") as scratch:
+        source = _engine_source(loaded, request, precision, batches, Path(scratch))
+        options = EngineOptions(library, precision, targets=request.targets)
+        with atomic_folder(out) as partial:
+            built = engine_from_onnx(source, partial / f"model_{precision}.engine", options)
+    return {
+        "out": str(out),
+        "engine": built.path.name,
+        "precision": built.record.proven_precision.value,
+        "fusion": f"attention fused in {built.record.fused_attention_layers} of {built.record.attention_layers} layers",
+        "compute_capabilities": list(built.record.compute_capabilities),
+        "library": f"{built.record.library} {built.record.version}",
+        "bytes": built.record.bytes,
+        "seconds": built.record.build_seconds,
+    }
+
+
+def require_free(out: Path) -> None:
+    """Make sure that a folder can be written.
+
+    Raises:
+        InputError: if something is there.
+    """
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise InputError(f"{out} exists and is not an empty folder. Choose another --out.")
+
+
+def _engine_source(
+    loaded: Checkpoint, request: ExportRequest, precision: EnginePrecision, batches: list[Batch], scratch: Path
+) -> Path:
+    """The ONNX file whose precision the engine shall have; int8 is Q/DQ over fp16."""
+    dtype = Dtype.FP32 if precision == EnginePrecision.FP32 else Dtype.FP16
+    source = onnx_from_model(loaded.model, scratch / "model.onnx", options=replace(request.options, dtype=dtype)).path
+    if precision != EnginePrecision.INT8:
+        return source
+    ranges = activation_ranges(source, batches)
+    return qdq_from_onnx(source, scratch / "model_qdq.onnx", ranges, batches=batches).path
+
+
+def _check_text(request: ExportRequest) -> None:
+    if request.dtype == EnginePrecision.INT8 and request.data is None:
+        raise InputError("int8 is checked on real text: pass --data with a file or a data set.")
+
+
+def _batches(request: ExportRequest, loaded: Checkpoint) -> list[Batch]:
+    """Real text for int8; nothing for the other precisions."""
+    if request.dtype != EnginePrecision.INT8 or request.data is None:
+        return []
+    rows = load_evaluation(request.data.source).sample(CHECK_TEXTS, seed=0)
+    limit = min(128, loaded.model.config.max_position_embeddings)
+    encodings = encode(loaded.tokenizer, rows.texts, rows.pairs, max_length=limit)
+    return [item.batch for item in bucketed_batches(encodings, 32)]
+
+
+def _onnx_facts(file: Path, export: OnnxExport) -> dict[str, Any]:
+    return {
+        "path": file.as_posix(),
+        "dtype": str(export.form.dtype),
+        "bytes": export.bytes,
+        "nodes": export.nodes,
+        "seconds": export.seconds,
+        "max_abs_diff": max(case.max_abs_diff for case in export.parity),
+        "cases": len(export.parity),
+    }
