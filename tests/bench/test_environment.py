@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 
 import pytest
@@ -56,4 +57,5 @@ def test_clocks_that_disagree_never_give_a_negative_load(monkeypatch: pytest.Mon
 
 def test_the_real_meter_reads_something_sensible() -> None:
     meter = environment.OtherLoad()
-    assert 0 <= meter.cores() <= 4 * environment.core_count()
+    time.sleep(0.5)  # the kernel counts in hundredths of a second
+    assert 0 <= meter.cores() <= 1.5 * environment.core_count()
