@@ -9,12 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import onnx
-from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
 from exporter.fused import attention_layers, fused_heads
 from exporter.metadata import GraphForm, metadata_from_props
+from exporter.onnx_file import read_onnx
 from pruning.arch import ArchSpec
-from pruning.errors import InputError
 
 STANDARD_DOMAIN = "ai.onnx"
 NOT_PARAMETERS = ("BOOL", "INT64", "STRING")
@@ -70,7 +69,7 @@ def describe_onnx(path: str | Path) -> OnnxDescription:
         InputError: if the file is missing or is no ONNX model.
     """
     path = Path(path)
-    model = _load(path)
+    model = read_onnx(path)
     metadata = metadata_from_props({prop.key: prop.value for prop in model.metadata_props})
     return OnnxDescription(
         path=path,
@@ -86,18 +85,6 @@ def describe_onnx(path: str | Path) -> OnnxDescription:
         head=metadata.head if metadata else None,
         form=metadata.form if metadata else None,
     )
-
-
-def _load(path: Path) -> onnx.ModelProto:
-    if not path.is_file():
-        raise InputError(f"{path} does not exist or is not a file; pass an ONNX file.")
-    try:
-        model = onnx.load(path, format="protobuf", load_external_data=False)
-    except DecodeError as error:
-        raise InputError(f"{path} is not an ONNX file, or a damaged one ({error}). Copy it again.") from error
-    if not model.graph.node:
-        raise InputError(f"{path} holds no ONNX graph. Export or copy it again.")
-    return model
 
 
 def _operator(node: onnx.NodeProto) -> str:

@@ -12,9 +12,9 @@ from typing import final
 
 import numpy as np
 import onnx
-from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 from onnx import TensorProto, numpy_helper
 
+from exporter.onnx_file import read_onnx
 from pruning.errors import InputError
 
 MIN_OPSET = 13
@@ -86,7 +86,7 @@ def load_float_graph(path: str | Path) -> onnx.ModelProto:
             `MIN_OPSET`, or has no product with a constant matrix.
     """
     path = Path(path)
-    model = _read(path)
+    model = read_onnx(path)
     if any(tensor.data_location == TensorProto.EXTERNAL for tensor in model.graph.initializer):
         raise InputError(f"{path} keeps its weights in other files; export it again as one file.")
     quantised = sorted(QUANTISED_OPERATORS & {node.op_type for node in model.graph.node})
@@ -142,18 +142,6 @@ def weight_matrix(tensor: TensorProto, *, transposed: bool) -> np.ndarray:
     if not np.isfinite(matrix).all():
         raise InputError(f"the weight {tensor.name} holds NaN or infinite numbers. Use a model that answers.")
     return np.ascontiguousarray(matrix.T) if transposed else matrix
-
-
-def _read(path: Path) -> onnx.ModelProto:
-    if not path.is_file():
-        raise InputError(f"{path} does not exist or is not a file; pass an ONNX file.")
-    try:
-        model = onnx.load(path, format="protobuf", load_external_data=False)
-    except DecodeError as error:
-        raise InputError(f"{path} is not an ONNX file, or a damaged one ({error}). Copy it again.") from error
-    if not model.graph.node:
-        raise InputError(f"{path} holds no ONNX graph. Export or copy it again.")
-    return model
 
 
 def _is_attention(node: onnx.NodeProto) -> bool:

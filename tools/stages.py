@@ -12,7 +12,7 @@ from typing import Any
 from bench.compare import compare
 from bench.inputs import input_batches
 from bench.result import BenchSettings
-from exporter.deploy import write_deploy
+from exporter.deploy import ONNX_FILE, write_deploy
 from exporter.ort_session import predict_from_session, session_from_onnx
 from pruning.arch import ArchSpec
 from pruning.batching import Batch, Predict, predict_from_model
@@ -25,6 +25,7 @@ from pruning.tasks.source import Splits
 from pruning.tasks.task import Evaluation, Task, settings_from_config
 from tools.console import Steps
 from tools.model_facts import facts_from_model
+from tools.parity_row import parity_row
 from tools.run_folder import RunFolder
 from tools.settings import BenchGrid, RunSettings
 
@@ -93,19 +94,13 @@ def prune(work: Workspace) -> Facts:
 def export(work: Workspace) -> Facts:
     """Write ``deploy/``, checked against the checkpoint."""
     result = write_deploy(work.compact.model, work.compact.tokenizer, work.folder.deploy)
-    worst = max(result.parity, key=lambda case: case.max_abs_diff / case.tolerance)
-    row = {
-        "artifact": result.path.relative_to(work.folder.path).as_posix(),
-        "max_abs_diff": worst.max_abs_diff,
-        "tolerance": worst.tolerance,
-        "passed": all(case.passed for case in result.parity),
-    }
+    row = parity_row(result.path.relative_to(work.folder.path).as_posix(), result.parity)
     return {"parity": [row], "cases": len(result.parity), "nodes": result.nodes, "onnx_bytes": result.bytes}
 
 
 def evaluate(work: Workspace) -> Facts:
     """Size of the compact model, and the score of the ONNX file that was made of it."""
-    session = session_from_onnx(work.folder.deploy / "onnx" / "model.onnx", threads=EVALUATION_THREADS)
+    session = session_from_onnx(work.folder.deploy / ONNX_FILE, threads=EVALUATION_THREADS)
     evaluation = work.evaluate(predict_from_session(session))
     return {**facts_from_model(work.compact.model), **_scores(evaluation)}
 

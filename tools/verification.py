@@ -10,6 +10,7 @@ from exporter.to_onnx import parity_with_onnx
 from pruning.checkpoint import load_checkpoint
 from tools.console import Steps
 from tools.manifest import changed_files, read_manifest
+from tools.parity_row import parity_row
 from tools.run_folder import RunFolder
 
 
@@ -29,11 +30,5 @@ def verify(path: Path) -> dict[str, Any]:
     folder = RunFolder(path)
     with Steps() as steps, steps.stage("parity"):
         cases = parity_with_onnx(load_checkpoint(folder.compact).model, folder.deploy / DEPLOYED)
-    worst = max(cases, key=lambda case: case.max_abs_diff / case.tolerance)
-    row = {
-        "artifact": (folder.deploy / DEPLOYED).relative_to(path).as_posix(),
-        "max_abs_diff": worst.max_abs_diff,
-        "tolerance": worst.tolerance,
-        "passed": all(case.passed for case in cases),
-    }
+    row = parity_row((folder.deploy / DEPLOYED).relative_to(path).as_posix(), cases)
     return {"files": {}, "parity": [row], "passed": row["passed"]}
