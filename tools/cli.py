@@ -72,10 +72,10 @@ def _refuse(message: str) -> int:
 
 def _fail_gate(error: RuntimeError) -> int:
     """An artifact that does not keep its promise, in one line; anything else is a bug and keeps its traceback."""
+    from exporter.engine.options import EngineError
     from exporter.fused import FusionError
-    from exporter.int8_check import Int8Error
+    from exporter.int8.check import Int8Error
     from exporter.parity import ParityError
-    from exporter.tensorrt_options import EngineError
 
     if not isinstance(error, FusionError | Int8Error | ParityError | EngineError):
         raise error

@@ -8,12 +8,12 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from exporter.deploy import FP16_FILE, ONNX_FILE, write_deploy_graphs
-from exporter.int8 import int8_from_onnx
-from exporter.int8_options import Int8Options, refuse_dynamic_int8
-from exporter.int8_qdq import activation_ranges, qdq_from_onnx
+from exporter.engine.export import engine_from_onnx
+from exporter.engine.options import EngineOptions, EnginePrecision, Library
+from exporter.int8.dynamic import int8_from_onnx
+from exporter.int8.options import Int8Options, refuse_dynamic_int8
+from exporter.int8.qdq import activation_ranges, qdq_from_onnx
 from exporter.options import Dialect, Dtype, GraphOptions
-from exporter.tensorrt_export import engine_from_onnx
-from exporter.tensorrt_options import EngineOptions, EnginePrecision, Library
 from exporter.to_onnx import OnnxExport, onnx_from_model
 from pruning.atomic import atomic_folder
 from pruning.batching import Batch, bucketed_batches, encode

@@ -60,7 +60,7 @@ def export(
     quiet: options.Quiet = False,
 ) -> None:
     """Export a dense or compact checkpoint; the files appear only once they answer like the checkpoint."""
-    from exporter.tensorrt_options import Library
+    from exporter.engine.options import Library
     from tools import exporting, settings
 
     if target and to is not Format.TENSORRT_RTX:

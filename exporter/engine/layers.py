@@ -13,8 +13,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from exporter.tensorrt_options import EngineError, EnginePrecision
-from exporter.tensorrt_source import EngineSource
+from exporter.engine.options import EngineError, EnginePrecision
+from exporter.engine.source import EngineSource
 
 TYPE_WORDS = {
     "Float": EnginePrecision.FP32,

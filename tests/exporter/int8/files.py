@@ -7,8 +7,8 @@ from pathlib import Path
 import onnx
 from onnx import numpy_helper
 
-from exporter.int8_check import Int8Tolerance
-from exporter.int8_options import Int8Options
+from exporter.int8.check import Int8Tolerance
+from exporter.int8.options import Int8Options
 from exporter.options import GraphOptions
 from exporter.to_onnx import onnx_from_model
 from tests.exporter.compact import tiny_compact

@@ -4,10 +4,10 @@ import sys
 
 import pytest
 
-from exporter.tensorrt_library import import_tensorrt
-from exporter.tensorrt_options import EngineOptions, EnginePrecision, Library
+from exporter.engine.library import import_tensorrt
+from exporter.engine.options import EngineOptions, EnginePrecision, Library
 from pruning.errors import InputError
-from tests.exporter.fake_tensorrt import FakeTensorRt
+from tests.exporter.engine.fake_tensorrt import FakeTensorRt
 
 
 def test_plain_text_becomes_enums():

@@ -11,17 +11,17 @@ import pytest
 import torch
 from onnx.reference import ReferenceEvaluator
 
-from exporter.int8 import int8_from_onnx
-from exporter.int8_check import Int8Error, Int8Tolerance
-from exporter.int8_export import PRECISION_KEY, PRODUCTS_KEY, SCHEME_KEY
-from exporter.int8_options import Int8Options, refuse_dynamic_int8
-from exporter.int8_rewrite import FULL_LIMIT, REDUCED_LIMIT, symmetric_columns
-from exporter.int8_source import ProductKind, load_float_graph, weight_products
+from exporter.int8.check import Int8Error, Int8Tolerance
+from exporter.int8.draft import PRECISION_KEY, PRODUCTS_KEY, SCHEME_KEY
+from exporter.int8.dynamic import int8_from_onnx
+from exporter.int8.options import Int8Options, refuse_dynamic_int8
+from exporter.int8.rewrite import FULL_LIMIT, REDUCED_LIMIT, symmetric_columns
+from exporter.int8.source import ProductKind, load_float_graph, weight_products
 from exporter.metadata import metadata_from_props
 from exporter.options import GraphOptions
 from exporter.ort_session import predict_from_session, session_from_onnx
 from pruning.errors import InputError
-from tests.exporter.int8_files import ANYTHING, BATCHES, constants, edited, loose, write_float
+from tests.exporter.int8.files import ANYTHING, BATCHES, constants, edited, loose, write_float
 from tests.tiny import DENSE_CLASSES
 
 STRICT = Int8Tolerance(relative_error=1e-9)

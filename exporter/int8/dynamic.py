@@ -9,10 +9,10 @@ from time import perf_counter
 import onnx
 from onnx import TensorProto
 
-from exporter.int8_export import DYNAMIC, Int8Check, Int8Draft, Int8Export, check_target, write_int8
-from exporter.int8_options import Int8Options, selected_products
-from exporter.int8_rewrite import dynamic_int8_graph
-from exporter.int8_source import load_float_graph, weight_products
+from exporter.int8.draft import DYNAMIC, Int8Check, Int8Draft, Int8Export, check_target, write_int8
+from exporter.int8.options import Int8Options, selected_products
+from exporter.int8.rewrite import dynamic_int8_graph
+from exporter.int8.source import load_float_graph, weight_products
 from exporter.ort_session import predict_from_session, session_from_onnx
 from pruning.batching import Batch, Predict
 from pruning.errors import InputError

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-from exporter.tensorrt_options import Library
+from exporter.engine.options import Library
 from pruning.errors import InputError
 
 OLDEST = {Library.TENSORRT: (10, 16), Library.TENSORRT_RTX: (1, 7)}

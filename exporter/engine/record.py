@@ -13,8 +13,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from exporter.profile_shapes import ProfileShapes
-from exporter.tensorrt_options import EnginePrecision, HardwareCompatibility, Library
+from exporter.engine.options import EnginePrecision, HardwareCompatibility, Library
+from exporter.engine.profile_shapes import ProfileShapes
 from pruning.arch import ArchSpec
 from pruning.errors import InputError
 

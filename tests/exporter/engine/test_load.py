@@ -7,20 +7,20 @@ from dataclasses import replace
 import pytest
 import torch
 
-from exporter import tensorrt_engine
+from exporter.engine import load
+from exporter.engine.export import engine_from_onnx
+from exporter.engine.library import TensorRt
+from exporter.engine.load import TensorRtEngine, load_engine
+from exporter.engine.options import EngineError, EngineOptions, Library
+from exporter.engine.profile_shapes import ProfileShapes
 from exporter.options import GraphOptions
 from exporter.parity import check_parity, parity_batches, require_parity
-from exporter.profile_shapes import ProfileShapes
-from exporter.tensorrt_engine import TensorRtEngine, load_engine
-from exporter.tensorrt_export import engine_from_onnx
-from exporter.tensorrt_library import TensorRt
-from exporter.tensorrt_options import EngineError, EngineOptions, Library
 from exporter.to_onnx import finite_masking, onnx_from_model
 from pruning.batching import predict_from_model
 from pruning.errors import InputError
 from tests.exporter.compact import tiny_compact
-from tests.exporter.fake_tensorrt import CPU, FakeEngine, FakeStream, FakeTensorRt
-from tests.exporter.test_tensorrt_record import RECORD, written
+from tests.exporter.engine.fake_tensorrt import CPU, FakeEngine, FakeStream, FakeTensorRt
+from tests.exporter.engine.test_record import RECORD, written
 from tests.tiny import randomise, tiny_batch
 
 FP16_TOLERANCE = 2e-2
@@ -98,7 +98,8 @@ def test_tensorrt_refusals_are_errors(engine, monkeypatch):
 
 def test_profile_that_cannot_be_chosen(engine, monkeypatch):
     monkeypatch.setattr(
-        "tests.exporter.fake_tensorrt.FakeContext.set_optimization_profile_async", lambda self, profile, stream: False
+        "tests.exporter.engine.fake_tensorrt.FakeContext.set_optimization_profile_async",
+        lambda self, profile, stream: False,
     )
     with pytest.raises(EngineError, match="could not choose profile small"):
         engine.bind(tiny_batch(1, 5))
@@ -107,7 +108,7 @@ def test_profile_that_cannot_be_chosen(engine, monkeypatch):
 def fake_machine(monkeypatch, *, gpu=("RTX 3090", "SM86"), version=RECORD.version, engine=None):
     api = FakeTensorRt(version, engine=engine or FakeEngine())
     monkeypatch.setitem(sys.modules, "tensorrt_rtx", api)
-    monkeypatch.setattr(tensorrt_engine, "gpu_name_and_capability", lambda device: gpu)
+    monkeypatch.setattr(load, "gpu_name_and_capability", lambda device: gpu)
     monkeypatch.setattr(torch.cuda, "device", lambda device: torch.inference_mode(mode=False))
     monkeypatch.setattr(torch.cuda, "Stream", FakeStream)
     return api

@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pytest
 
+from exporter.engine.layers import layers_from_inspector, layers_from_log, prove
+from exporter.engine.options import EngineError, EnginePrecision
+from exporter.engine.source import EngineSource
 from exporter.metadata import GraphMetadata
-from exporter.tensorrt_layers import layers_from_inspector, layers_from_log, prove
-from exporter.tensorrt_options import EngineError, EnginePrecision
-from exporter.tensorrt_source import EngineSource
 from pruning.arch import ArchSpec
-from tests.exporter.fake_tensorrt import layer_json
+from tests.exporter.engine.fake_tensorrt import layer_json
 
 NODES = {"half": EnginePrecision.FP16}
 

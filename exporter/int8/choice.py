@@ -12,12 +12,12 @@ from pathlib import Path
 
 import onnx
 
-from exporter.int8 import load_fp32_graph
-from exporter.int8_check import Int8Agreement, Int8Error, Int8Tolerance, check_int8, predict_from_proto
-from exporter.int8_options import Int8Options, selected_products
-from exporter.int8_qdq import check_ranges, load_qdq_graph, qdq_graph
-from exporter.int8_rewrite import dynamic_int8_graph
-from exporter.int8_source import WeightProduct, weight_products
+from exporter.int8.check import Int8Agreement, Int8Error, Int8Tolerance, check_int8, predict_from_proto
+from exporter.int8.dynamic import load_fp32_graph
+from exporter.int8.options import Int8Options, selected_products
+from exporter.int8.qdq import check_ranges, load_qdq_graph, qdq_graph
+from exporter.int8.rewrite import dynamic_int8_graph
+from exporter.int8.source import WeightProduct, weight_products
 from exporter.ort_session import predict_from_session, session_from_onnx
 from pruning.batching import Batch, Predict
 

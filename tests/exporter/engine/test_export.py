@@ -10,18 +10,18 @@ import onnx
 import pytest
 import torch
 
-from exporter import tensorrt_builder
-from exporter.int8_qdq import activation_ranges, qdq_from_onnx
+from exporter.engine import builder
+from exporter.engine.export import engine_from_onnx
+from exporter.engine.options import EngineError, EngineOptions
+from exporter.engine.profile_shapes import ProfileShapes
+from exporter.engine.record import read_engine, record_path
+from exporter.engine.source import source_from_onnx
+from exporter.int8.qdq import activation_ranges, qdq_from_onnx
 from exporter.options import GraphOptions
-from exporter.profile_shapes import ProfileShapes
-from exporter.tensorrt_export import engine_from_onnx
-from exporter.tensorrt_options import EngineError, EngineOptions
-from exporter.tensorrt_record import read_engine, record_path
-from exporter.tensorrt_source import source_from_onnx
 from exporter.to_onnx import onnx_from_model
 from pruning.errors import InputError
 from tests.exporter.compact import tiny_compact
-from tests.exporter.fake_tensorrt import FakeTensorRt, layer_json
+from tests.exporter.engine.fake_tensorrt import FakeTensorRt, layer_json
 from tests.tiny import randomise, tiny_batch
 
 needs_rtx = pytest.mark.skipif(
@@ -158,7 +158,7 @@ def fake(monkeypatch, path, **answers):
     layers += [layer_json("_gemm_mha_v2", name) for name in source.attentions]
     api = FakeTensorRt(**({"inspected": layers} | answers))
     monkeypatch.setitem(sys.modules, "tensorrt", api)
-    monkeypatch.setattr(tensorrt_builder, "gpu_name_and_capability", lambda: ("A100", "SM80"))
+    monkeypatch.setattr(builder, "gpu_name_and_capability", lambda: ("A100", "SM80"))
     return api
 
 

@@ -3,15 +3,15 @@ from __future__ import annotations
 import onnx
 import pytest
 
-from exporter import int8_choice
-from exporter.int8 import int8_from_onnx
-from exporter.int8_check import Int8Error, Int8Tolerance
-from exporter.int8_choice import choose_products, choose_qdq_products
-from exporter.int8_options import Int8Options
-from exporter.int8_qdq import activation_ranges, qdq_from_onnx
-from exporter.int8_source import ProductKind
+from exporter.int8 import choice as choosing
+from exporter.int8.check import Int8Error, Int8Tolerance
+from exporter.int8.choice import choose_products, choose_qdq_products
+from exporter.int8.dynamic import int8_from_onnx
+from exporter.int8.options import Int8Options
+from exporter.int8.qdq import activation_ranges, qdq_from_onnx
+from exporter.int8.source import ProductKind
 from pruning.errors import InputError
-from tests.exporter.int8_files import ANYTHING, BATCHES, edited, write_float
+from tests.exporter.int8.files import ANYTHING, BATCHES, edited, write_float
 
 OUTLIER = "encoder.layer.0.output.dense/MatMul"
 
@@ -49,9 +49,9 @@ def test_only_the_product_with_outliers_is_left_out(tmp_path, source):
 
 def test_everything_is_quantised_if_it_passes_at_once(source, monkeypatch):
     asked = []
-    original = int8_choice.dynamic_int8_graph
+    original = choosing.dynamic_int8_graph
     monkeypatch.setattr(
-        int8_choice, "dynamic_int8_graph", lambda *args, **kwargs: asked.append(args) or original(*args, **kwargs)
+        choosing, "dynamic_int8_graph", lambda *args, **kwargs: asked.append(args) or original(*args, **kwargs)
     )
     choice = choose_products(source, BATCHES, Int8Options(tolerance=ANYTHING))
     assert (choice.left_out, dict(choice.contributions)) == ((), {})

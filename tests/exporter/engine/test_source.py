@@ -5,8 +5,8 @@ import onnx
 import pytest
 from onnx import helper, numpy_helper
 
+from exporter.engine.source import source_from_onnx
 from exporter.options import GraphOptions
-from exporter.tensorrt_source import source_from_onnx
 from exporter.to_onnx import onnx_from_model
 from pruning.errors import InputError
 from tests.exporter.compact import tiny_compact

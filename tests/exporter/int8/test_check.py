@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from exporter.int8_check import Int8Error, Int8Tolerance, check_int8, require_int8
+from exporter.int8.check import Int8Error, Int8Tolerance, check_int8, require_int8
 from pruning.errors import InputError
 from tests.tiny import tiny_batch
 

@@ -11,8 +11,8 @@ from pathlib import Path
 import onnx
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
+from exporter.engine.options import EnginePrecision
 from exporter.metadata import GraphMetadata, metadata_from_props
-from exporter.tensorrt_options import EnginePrecision
 from pruning.errors import InputError
 
 STANDARD_DOMAINS = ("", "ai.onnx")

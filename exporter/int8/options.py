@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from exporter.int8_check import Int8Tolerance
-from exporter.int8_rewrite import FULL_LIMIT, REDUCED_LIMIT
-from exporter.int8_source import ProductKind, WeightProduct
+from exporter.int8.check import Int8Tolerance
+from exporter.int8.rewrite import FULL_LIMIT, REDUCED_LIMIT
+from exporter.int8.source import ProductKind, WeightProduct
 from pruning.errors import InputError
 
 ALL_KINDS = frozenset(ProductKind)

@@ -10,17 +10,17 @@ from typing import Any
 
 import torch
 
-from exporter.profile_shapes import ProfileShapes
-from exporter.tensorrt_layers import EngineLayer, layers_from_inspector, layers_from_log
-from exporter.tensorrt_library import TensorRt
-from exporter.tensorrt_options import (
+from exporter.engine.layers import EngineLayer, layers_from_inspector, layers_from_log
+from exporter.engine.library import TensorRt
+from exporter.engine.options import (
     DEFAULT_TARGETS,
     EngineError,
     EngineOptions,
     HardwareCompatibility,
     Library,
 )
-from exporter.tensorrt_source import EngineSource
+from exporter.engine.profile_shapes import ProfileShapes
+from exporter.engine.source import EngineSource
 from pruning.atomic import atomic_file
 from pruning.errors import InputError
 

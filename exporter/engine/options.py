@@ -7,7 +7,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TypeVar
 
-from exporter.profile_shapes import ProfileShapes
+from exporter.engine.profile_shapes import ProfileShapes
 from pruning.errors import InputError
 
 OPTIMIZATION_LEVELS = range(6)

@@ -7,13 +7,13 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from exporter.profile_shapes import ProfileShapes, check_profiles, default_profiles
-from exporter.tensorrt_builder import BuiltEngine, build_engine
-from exporter.tensorrt_layers import EngineProof, prove
-from exporter.tensorrt_library import TensorRt, import_tensorrt
-from exporter.tensorrt_options import EngineError, EngineOptions, EnginePrecision
-from exporter.tensorrt_record import EngineRecord, record_path
-from exporter.tensorrt_source import EngineSource, source_from_onnx
+from exporter.engine.builder import BuiltEngine, build_engine
+from exporter.engine.layers import EngineProof, prove
+from exporter.engine.library import TensorRt, import_tensorrt
+from exporter.engine.options import EngineError, EngineOptions, EnginePrecision
+from exporter.engine.profile_shapes import ProfileShapes, check_profiles, default_profiles
+from exporter.engine.record import EngineRecord, record_path
+from exporter.engine.source import EngineSource, source_from_onnx
 from pruning.atomic import atomic_file
 from pruning.errors import InputError
 

@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import pytest
 
-from exporter.profile_shapes import ProfileShapes
-from exporter.tensorrt_options import EnginePrecision, HardwareCompatibility, Library
-from exporter.tensorrt_record import EngineRecord, check_gpu, check_version, read_engine, record_path
+from exporter.engine.options import EnginePrecision, HardwareCompatibility, Library
+from exporter.engine.profile_shapes import ProfileShapes
+from exporter.engine.record import EngineRecord, check_gpu, check_version, read_engine, record_path
 from pruning.arch import ArchSpec
 from pruning.errors import InputError
 

@@ -10,11 +10,11 @@ from typing import Any, final
 import torch
 from torch import Tensor
 
-from exporter.profile_shapes import profile_index
-from exporter.tensorrt_builder import gpu_name_and_capability
-from exporter.tensorrt_library import TensorRt, import_tensorrt
-from exporter.tensorrt_options import EngineError
-from exporter.tensorrt_record import EngineRecord, check_gpu, check_version, read_engine
+from exporter.engine.builder import gpu_name_and_capability
+from exporter.engine.library import TensorRt, import_tensorrt
+from exporter.engine.options import EngineError
+from exporter.engine.profile_shapes import profile_index
+from exporter.engine.record import EngineRecord, check_gpu, check_version, read_engine
 from pruning.batching import Batch, Predict
 from pruning.errors import InputError
 

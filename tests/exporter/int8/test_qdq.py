@@ -9,14 +9,14 @@ import pytest
 import torch
 from onnx import helper
 
-from exporter.int8_check import Int8Error, Int8Tolerance, predict_from_proto
-from exporter.int8_export import PRECISION_KEY, SCHEME_KEY
-from exporter.int8_options import Int8Options
-from exporter.int8_qdq import SMALLEST_SCALE, activation_ranges, qdq_from_onnx
-from exporter.int8_source import ProductKind
+from exporter.int8.check import Int8Error, Int8Tolerance, predict_from_proto
+from exporter.int8.draft import PRECISION_KEY, SCHEME_KEY
+from exporter.int8.options import Int8Options
+from exporter.int8.qdq import SMALLEST_SCALE, activation_ranges, qdq_from_onnx
+from exporter.int8.source import ProductKind
 from exporter.options import GraphOptions
 from pruning.errors import InputError
-from tests.exporter.int8_files import BATCHES, constants, edited, loose, write_float
+from tests.exporter.int8.files import BATCHES, constants, edited, loose, write_float
 from tests.tiny import DENSE_CLASSES
 
 FIRST_INPUT = "embeddings.LayerNorm/LayerNormalization"

@@ -10,8 +10,8 @@ from time import perf_counter
 
 import onnx
 
-from exporter.int8_check import Int8Agreement, Int8Tolerance, check_int8, require_int8
-from exporter.int8_source import WeightProduct
+from exporter.int8.check import Int8Agreement, Int8Tolerance, check_int8, require_int8
+from exporter.int8.source import WeightProduct
 from exporter.ort_session import predict_from_session, session_from_onnx
 from pruning.atomic import atomic_file
 from pruning.batching import Batch, Predict

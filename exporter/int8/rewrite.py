@@ -18,7 +18,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from exporter.int8_source import CONTRIB_DOMAIN, WeightProduct, is_standard, product_name, weight_matrix
+from exporter.int8.source import CONTRIB_DOMAIN, WeightProduct, is_standard, product_name, weight_matrix
 
 FULL_LIMIT, REDUCED_LIMIT = 127, 63
 """Largest integer of a weight: of 8 bits, and of 7."""

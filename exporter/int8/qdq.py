@@ -18,11 +18,11 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor
 
-from exporter.int8_check import predict_from_proto
-from exporter.int8_export import QDQ, Int8Check, Int8Draft, Int8Export, check_target, write_int8
-from exporter.int8_options import Int8Options, selected_products
-from exporter.int8_rewrite import FULL_LIMIT, rewired, symmetric_columns
-from exporter.int8_source import (
+from exporter.int8.check import predict_from_proto
+from exporter.int8.draft import QDQ, Int8Check, Int8Draft, Int8Export, check_target, write_int8
+from exporter.int8.options import Int8Options, selected_products
+from exporter.int8.rewrite import FULL_LIMIT, rewired, symmetric_columns
+from exporter.int8.source import (
     FP16_MIN_OPSET,
     STANDARD_DOMAINS,
     WeightProduct,

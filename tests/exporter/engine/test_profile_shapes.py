@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from exporter.profile_shapes import ProfileShapes, check_profiles, default_profiles, profile_index
+from exporter.engine.profile_shapes import ProfileShapes, check_profiles, default_profiles, profile_index
 from pruning.arch import ArchSpec
 from pruning.errors import InputError
 

@@ -4,11 +4,11 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from exporter.int8 import int8_from_onnx
-from exporter.int8_source import ProductKind, load_float_graph, opset_of, weight_products
+from exporter.int8.dynamic import int8_from_onnx
+from exporter.int8.source import ProductKind, load_float_graph, opset_of, weight_products
 from exporter.options import GraphOptions
 from pruning.errors import InputError
-from tests.exporter.int8_files import BATCHES, edited, loose, write_float
+from tests.exporter.int8.files import BATCHES, edited, loose, write_float
 
 
 @pytest.fixture(scope="module")
