@@ -84,7 +84,7 @@ def finetune(
     """
     task = task_named(options.task)
     labels = task.class_names(data.train)
-    task.targets(data.evaluation, labels)  # unusable evaluation data are refused before an hour of training
+    task.check_truth(data.evaluation, labels)  # unusable evaluation data are refused before an hour of training
     request = _request(options, data)
     recover_folder(options.out)
     _check_folder(options.out, request, resume)

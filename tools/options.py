@@ -79,10 +79,13 @@ Config = Annotated[
 Quiet = Annotated[bool, Option("--quiet", help="No progress and no prose.", callback=_set_quiet, is_eager=True)]
 Json = Annotated[bool, Option("--json", help="Print one JSON document.", callback=_set_json, is_eager=True)]
 Model = Annotated[str, typer.Argument(metavar="MODEL", help="Folder of a checkpoint, or a model on the hub.")]
-Task = Annotated[str, Option("--task", help="text-classification or feature-extraction.")]
+Task = Annotated[str, Option("--task", help="text-classification, question-answering or feature-extraction.")]
 Data = Annotated[
     str,
-    Option("--data", help="CSV, TSV, JSON Lines or Parquet file, a folder of train and dev files, or a hub data set."),
+    Option(
+        "--data",
+        help="CSV, TSV, JSON Lines, SQuAD JSON or Parquet file, a folder of train and dev files, or a hub data set.",
+    ),
 ]
 EvalData = Annotated[str | None, Option("--eval-data", help="File to evaluate on; default: the data's own dev split.")]
 TextColumn = Annotated[str | None, Option("--text-column", help="Column of the text; default: the usual names.")]

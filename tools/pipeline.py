@@ -84,7 +84,7 @@ def prepare(settings: RunSettings, folder: RunFolder, steps: Steps) -> Workspace
     splits = load_splits(settings.data.source, seed=settings.seed)
     if task.has_truth(splits.evaluation):
         names = [dense.model.config.id2label[i] for i in sorted(dense.model.config.id2label)]
-        task.targets(splits.evaluation, names)
+        task.check_truth(splits.evaluation, names)
     params = sum(parameter.numel() for parameter in dense.model.parameters())
     target = settings.prune.target.target(arch_from_model(dense.model), params, settings.bench.seq[0])
     calibration = calibration_from_texts(

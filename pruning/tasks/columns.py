@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from pruning.errors import InputError
+from pruning.tasks.answers import answers_from_column, holds_answers
 from pruning.tasks.text_data import Label, TextData
 
 Columns = Mapping[str, Sequence[object]]
@@ -18,11 +19,13 @@ PAIR_COLUMNS = (
     ("premise", "hypothesis"),
     ("question1", "question2"),
     ("question", "sentence"),
+    ("question", "context"),
     ("query", "passage"),
     ("text1", "text2"),
     ("text", "text_pair"),
 )
 TEXT_COLUMNS = ("text", "sentence", "content", "prompt", "review", "comment", "utterance", "query", "question")
+ANSWER_COLUMN = "answers"
 LABEL_COLUMNS = ("label", "labels", "score", "similarity_score", "similarity", "target", "class", "intent", "category")
 
 INTEGER = re.compile(r"-?(0|[1-9][0-9]*)")
@@ -58,10 +61,15 @@ def text_data_from_columns(columns: Columns, names: ColumnNames, origin: str) ->
     text, pair = _text_columns(columns, names, origin)
     if not columns[text]:
         raise InputError(f"{origin} is empty: it has a header but no rows. Pass data with at least one text.")
+    texts = _checked_texts(columns[text], text, origin)
+    pairs = None if pair is None else _checked_texts(columns[pair], pair, origin)
+    answers = _answer_column(columns, names)
+    if answers is not None and pairs is not None:
+        return TextData(texts, pairs, answers=answers_from_column(columns[answers], pairs, answers, origin))
     label = _label_column(columns, names, origin)
     return TextData(
-        texts=_checked_texts(columns[text], text, origin),
-        pairs=None if pair is None else _checked_texts(columns[pair], pair, origin),
+        texts=texts,
+        pairs=pairs,
         labels=None if label is None else _checked_labels(columns[label], label, origin),
     )
 
@@ -89,6 +97,12 @@ def _detected_texts(columns: Columns, pair: str | None) -> tuple[str | None, str
     if not candidates and len(columns) == 1:
         candidates = list(columns)
     return (candidates[0] if candidates else None), pair
+
+
+def _answer_column(columns: Columns, names: ColumnNames) -> str | None:
+    """The column of answers to questions, by its name and by what it holds."""
+    name = ANSWER_COLUMN if names.label is None else names.label
+    return name if name in columns and holds_answers(columns[name]) else None
 
 
 def _label_column(columns: Columns, names: ColumnNames, origin: str) -> str | None:

@@ -88,8 +88,16 @@ class FeatureExtraction(Task):
         self.targets(data, ())
         return ()
 
+    def check_truth(self, data: TextData, labels: Sequence[str]) -> None:
+        """See `Task.check_truth`."""
+        self.targets(data, labels)
+
     def targets(self, data: TextData, labels: Sequence[str]) -> Tensor:
-        """See `Task.targets`: the scores of the pairs."""
+        """The scores of the pairs, float64 (N,).
+
+        Raises:
+            InputError: see `Task.check_truth`.
+        """
         if data.pairs is None or data.labels is None:
             raise InputError(
                 f"feature-extraction needs scored pairs here; the data have no {_missing(data)}. "

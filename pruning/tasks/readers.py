@@ -1,4 +1,4 @@
-"""Local files to columns: CSV, TSV, JSON Lines, JSON and Parquet, plain or compressed."""
+"""Local files to columns: CSV, TSV, JSON Lines, JSON (SQuAD's too) and Parquet, plain or compressed."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ import pandas as pd
 
 from pruning.errors import InputError
 from pruning.tasks.columns import Columns
+from pruning.tasks.squad_json import columns_from_squad, is_squad
 
 
 def columns_from_file(path: Path) -> Columns:
@@ -77,10 +78,17 @@ def _read_tsv(content: bytes) -> Columns:
 
 
 def _read_json(content: bytes) -> Columns:
+    """A list of records, SQuAD's layout, or lines of records under the wrong name."""
     text = content.decode("utf-8-sig")
-    if not text.lstrip().startswith("["):
+    try:
+        document = json.loads(text)
+    except json.JSONDecodeError:
+        if text.lstrip().startswith("["):
+            raise
         return _read_json_lines(content)
-    return _columns_from_records(json.loads(text))
+    if is_squad(document):
+        return columns_from_squad(document)
+    return _columns_from_records(document if isinstance(document, list) else [document])
 
 
 def _read_json_lines(content: bytes) -> Columns:

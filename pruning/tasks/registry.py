@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from pruning.errors import InputError
 from pruning.tasks.feature_extraction import FeatureExtraction
+from pruning.tasks.question_answering import QuestionAnswering
 from pruning.tasks.task import Task
 from pruning.tasks.text_classification import TextClassification
 
-TASKS: dict[str, Task] = {task.name: task for task in (TextClassification(), FeatureExtraction())}
+TASKS: dict[str, Task] = {task.name: task for task in (TextClassification(), FeatureExtraction(), QuestionAnswering())}
 
 
 def task_named(name: str) -> Task:

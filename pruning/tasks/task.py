@@ -95,8 +95,8 @@ class Task(ABC):
         """
 
     @abstractmethod
-    def targets(self, data: TextData, labels: Sequence[str]) -> Tensor:
-        """What a model with these class names should answer, (N,): class numbers (int64) or scores (float64).
+    def check_truth(self, data: TextData, labels: Sequence[str]) -> None:
+        """Make sure that labelled data say what a model with these class names should answer.
 
         Raises:
             InputError: if labels are missing, unknown, or not of the kind this task needs.
@@ -107,7 +107,7 @@ class Task(ABC):
         """The loss that trains a model for this task on labelled data.
 
         Raises:
-            InputError: as `targets`.
+            InputError: as `check_truth`.
         """
 
     @abstractmethod

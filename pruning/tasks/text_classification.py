@@ -66,8 +66,16 @@ class TextClassification(Task):
         """See `Task.class_names`. Integers and words name classes; floats ask for regression."""
         return class_names_from_labels(require_labels(data))
 
+    def check_truth(self, data: TextData, labels: Sequence[str]) -> None:
+        """See `Task.check_truth`."""
+        self.targets(data, labels)
+
     def targets(self, data: TextData, labels: Sequence[str]) -> Tensor:
-        """See `Task.targets`. Scores where there is one class name."""
+        """What the labels say, (N,): class numbers (int64), or scores (float64) where there is one class name.
+
+        Raises:
+            InputError: see `Task.check_truth`.
+        """
         found = require_labels(data)
         if len(labels) == 1:
             return torch.tensor(scores_from_labels(found), dtype=torch.float64)

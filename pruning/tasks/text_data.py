@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pruning.errors import InputError
+from pruning.tasks.answers import Answers
 
 Label = int | float | str
 """A class by number or name, or a score. Floats mean scores."""
@@ -14,20 +15,23 @@ Label = int | float | str
 
 @dataclass(frozen=True)
 class TextData:
-    """N texts, optionally N second texts and N labels. Without labels it still serves for calibration.
+    """N texts, optionally N second texts, N labels or, of questions, N sets of answers.
+
+    Without labels it still serves for calibration.
 
     Raises:
-        InputError: if there is no text, or the three differ in length.
+        InputError: if there is no text, or the columns differ in length.
     """
 
     texts: tuple[str, ...]
     pairs: tuple[str, ...] | None = None
     labels: tuple[Label, ...] | None = None
+    answers: tuple[Answers, ...] | None = None
 
     def __post_init__(self) -> None:
         if not self.texts:
             raise InputError("the data set is empty: it has no rows. Pass data with at least one text.")
-        for name, values in (("pairs", self.pairs), ("labels", self.labels)):
+        for name, values in (("pairs", self.pairs), ("labels", self.labels), ("answers", self.answers)):
             if values is not None and len(values) != len(self.texts):
                 raise InputError(f"{name} must be one per text; got {len(values)} for {len(self.texts)} texts.")
 
@@ -40,6 +44,7 @@ class TextData:
             texts=tuple(self.texts[i] for i in indices),
             pairs=None if self.pairs is None else tuple(self.pairs[i] for i in indices),
             labels=None if self.labels is None else tuple(self.labels[i] for i in indices),
+            answers=None if self.answers is None else tuple(self.answers[i] for i in indices),
         )
 
     def sample(self, count: int, seed: int) -> TextData:

@@ -142,7 +142,7 @@ BAD_OPTIONS = {
     "calibration": (("--speedup", "2", "--calibration", "0"), "calibration"),
     "clock": (("--speedup", "2", "--threads", "2", "--clock", "thread"), "clock 'thread' cannot be used"),
     "no config file": (("--speedup", "2", "--config", "missing.yaml"), "cannot be read"),
-    "task": (("--speedup", "2", "--task", "question-answering"), "there is no task 'question-answering'; there are"),
+    "task": (("--speedup", "2", "--task", "translation"), "there is no task 'translation'; there are"),
 }
 
 

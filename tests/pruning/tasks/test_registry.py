@@ -11,11 +11,11 @@ from tests.tiny import tiny_bert
 
 
 def test_tasks_are_found_by_their_own_name() -> None:
-    assert set(TASKS) == {"text-classification", "feature-extraction"}
+    assert set(TASKS) == {"text-classification", "feature-extraction", "question-answering"}
     assert all(task_named(name).name == name for name in TASKS)
 
 
-@pytest.mark.parametrize("name", ["question-answering", "token-classification", "sentiment"])
+@pytest.mark.parametrize("name", ["token-classification", "sentiment"])
 def test_unknown_tasks_are_refused_with_the_known_ones(name: str) -> None:
     with pytest.raises(InputError, match=f"no task '{name}'; there are: text-classification, feature-extraction"):
         task_named(name)
