@@ -113,3 +113,10 @@ Blocks = Annotated[int, Option("--blocks", help="Interleaved blocks per measurem
 WarmupSeconds = Annotated[float, Option("--warmup-seconds", help="Shortest warm-up of each model.")]
 ClockName = Annotated[str, Option("--clock", help="Clock of the headline: wall, or thread with one thread.")]
 WithCode = Annotated[bool, Option("--with-code", help="Also save the model's code, for trust_remote_code=True.")]
+FirstToken = Annotated[
+    bool,
+    Option(
+        "--first-token/--no-first-token",
+        help="Classifiers: compute the end of the encoder for the first token alone, which is exact and faster.",
+    ),
+]

@@ -60,8 +60,8 @@ def test_heads_that_return_tokens_compute_all_of_them(head, dialect):
 
 
 def test_metadata_say_whether_only_the_first_token_is_computed():
-    assert recorded(tiny_bert(), first_token=True)
-    assert not recorded(tiny_bert())
+    assert recorded(tiny_bert())
+    assert not recorded(tiny_bert(), first_token=False)
 
 
 def recorded(model, **options):

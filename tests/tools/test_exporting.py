@@ -71,8 +71,11 @@ def test_right_padding_is_kept_from_other_masks(wide, slimbert):
 
 
 def test_first_token_and_mean_pooling(wide, slimbert):
-    assert slimbert("export", "wide", "--first-token", "--out", "short")[0] == 0
-    assert json.loads(slimbert("eval", "short", *EVALUATE)[1])["others"]["agreement"] == 1.0
+    for option, sliced in (("--first-token", True), ("--no-first-token", False)):
+        assert slimbert("export", "wide", option, "--out", option[2:])[0] == 0
+        assert json.loads(slimbert("eval", option[2:], *EVALUATE)[1])["others"]["agreement"] == 1.0
+        nodes = onnx.load(wide / option[2:] / "onnx" / "model.onnx").graph.node
+        assert any("first_token/Slice" in node.name for node in nodes) == sliced
     assert "pooling makes sentence embeddings" in refused(slimbert("export", "wide", "--mean-pooling", "--out", "x"))
     save_checkpoint(tiny_bert("encoder"), tiny_tokenizer(), wide / "encoder")
     assert slimbert("export", "encoder", "--mean-pooling", "--out", "pooled")[0] == 0

@@ -40,9 +40,7 @@ def export(
     dialect: Annotated[
         Dialect, Option("--dialect", help="standard runs everywhere; the others fuse attention for ONNX Runtime.")
     ] = Dialect.STANDARD,
-    first_token: Annotated[
-        bool, Option("--first-token", help="Classifiers: end of the encoder for the first token alone; exact, faster.")
-    ] = False,
+    first_token: options.FirstToken = True,
     right_padding: Annotated[
         bool, Option("--right-padding", help="Masks become lengths: wrong for any other padding, and refused there.")
     ] = False,
