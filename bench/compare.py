@@ -13,10 +13,11 @@ from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from bench.cell import BASELINE, CONTROL, Cell, InputShape, Repetition
 from bench.environment import OtherLoad, environment_from_machine
 from bench.inputs import random_batches
 from bench.paired import measure_paired
-from bench.result import BASELINE, CONTROL, BenchModel, BenchResult, BenchSettings, Cell
+from bench.result import BenchModel, BenchResult, BenchSettings
 from bench.runners.base import Runner
 from bench.runners.registry import runner_class_from_runtime
 from bench.timer import Warmup, time_calls, warm_up
@@ -59,7 +60,6 @@ def compare(
     contestants = len(models) + 1
     total = len(runner_classes) * cells_per_runtime * (contestants + settings.blocks)
     steps = _Steps(progress, total)
-    meter = OtherLoad()
     cells = [
         cell
         for runner_class in runner_classes
@@ -70,7 +70,6 @@ def compare(
         models=models,
         cells=tuple(cells),
         environment=environment_from_machine(),
-        other_load=meter.cores(),
         inputs="random token ids" if inputs is None else "token ids of real text",
     )
 
@@ -164,6 +163,7 @@ def _measure_cell(
     B, S = batches[0]["input_ids"].shape
     runtime = next(iter(runners.values())).runtime
     where = f"{runtime}, batch {B}, sequence {S}"
+    meter = OtherLoad()
     warmups: dict[str, Warmup] = {}
     for key, runner in runners.items():
         warmups[key] = warm_up(partial(runner.run, batches[0]), settings.warmup)
@@ -176,4 +176,12 @@ def _measure_cell(
         on_block=lambda done: steps.advance(f"{where}: block {done} of {settings.blocks}"),
     )
     dtypes = {key: runner.dtype for key, runner in runners.items()}
-    return Cell(runtime, B, S, dtypes, warmups, samples)
+    return Cell(
+        runtime=runtime,
+        batch=B,
+        seq=S,
+        runtimes=dict.fromkeys(runners, runtime),
+        dtypes=dtypes,
+        shapes=tuple(InputShape(B, S, int(batch["attention_mask"].sum())) for batch in batches),
+        repetitions=(Repetition(warmups, samples, meter.cores()),),
+    )

@@ -1,20 +1,35 @@
-"""What a benchmark was asked and what it saw: settings, raw samples, and figures derived from them."""
+"""What a benchmark was asked and what it saw: settings, raw samples, and figures derived from them.
+
+``bench.json`` is a `BenchResult` as plain data. Schema 2::
+
+    {"schema": 2,
+     "settings": {...},                        # BenchSettings
+     "models": [{"key", "label", "path", "runtime", "facts": {"sha256", "bytes", "arch"}}, ...],
+     "cells": [{"runtime", "workload", "batch", "seq", "runtimes", "dtypes", "shapes": [{"batch", "seq", "tokens"}],
+                "repetitions": [{"warmups", "samples_ms": {clock: {contestant: [[ms of a call, ...], ...]}},
+                                 "other_load", "restarts", "invalid_blocks", "telemetry"}, ...]}, ...],
+     "environment": {...},                     # Environment
+     "inputs": "token ids of real text",
+     "experiments": {name: plain data, ...}}   # what else was measured: throughput, load, cold start, ...
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from pydantic import TypeAdapter, ValidationError
+
+from bench.cell import FULL, Cell
 from bench.environment import Environment, is_loaded
-from bench.paired import BlockPlan, Samples
-from bench.statistics import Comparison, compare_blocks
-from bench.timer import THREAD, WALL, Clock, Latency, Warmup, WarmupPolicy
+from bench.paired import BlockPlan
+from bench.statistics import Comparison
+from bench.timer import THREAD, WALL, Clock, Latency, WarmupPolicy
+from pruning.arch import ArchSpec
 from pruning.errors import InputError
 
-SCHEMA = 1
-BASELINE = "baseline"
-CONTROL = "control"
+SCHEMA = 2
 WARMUP_CAP_FACTOR = 2.0
 
 
@@ -22,8 +37,9 @@ WARMUP_CAP_FACTOR = 2.0
 class BenchSettings:
     """What to measure, and how long.
 
-    Every combination of runtime, batch and sequence length is one cell; the first one is the headline. The defaults
-    take 10 to 20 seconds for a cell of two models at 10 to 40 ms per call.
+    Every combination of runtime, workload, batch and sequence length is one cell; the first one is the headline. The
+    defaults take 10 to 20 seconds for a cell of two models at 10 to 40 ms per call. Each of ``processes`` fresh
+    interpreters converts, loads and measures everything.
 
     Raises:
         InputError: if a grid is empty, a number is out of range, or the headline clock cannot be trusted.
@@ -38,15 +54,17 @@ class BenchSettings:
     warmup_seconds: float = 1.0
     seed: int = 0
     headline_clock: str = WALL.name
+    processes: int = 1
+    workloads: tuple[str, ...] = (FULL,)
 
     def __post_init__(self) -> None:
-        for name in ("runtimes", "batches", "seqs"):
+        for name in ("runtimes", "batches", "seqs", "workloads"):
             if not getattr(self, name):
                 raise InputError(f"{name} is empty; name at least one.")
-        if min(*self.batches, *self.seqs, self.threads) < 1:
+        if min(*self.batches, *self.seqs, self.threads, self.processes) < 1:
             raise InputError(
-                f"batches, sequence lengths and threads must be at least 1; "
-                f"got {self.batches}, {self.seqs} and {self.threads}."
+                f"batches, sequence lengths, threads and processes must be at least 1; "
+                f"got {self.batches}, {self.seqs}, {self.threads} and {self.processes}."
             )
         if self.blocks < 2:
             raise InputError(f"an interval needs at least two blocks; got {self.blocks}.")
@@ -74,57 +92,52 @@ class BenchSettings:
 
 
 @dataclass(frozen=True)
+class ArtifactFacts:
+    """What identifies a model: checksum and size of its file, and its architecture where that is known."""
+
+    sha256: str
+    bytes: int
+    arch: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True)
 class BenchModel:
-    """One of the models compared: its key in the samples, the name people see, and where it came from."""
+    """One of the models compared: its key in the samples, the name people see, and where it came from.
+
+    ``runtime`` is the one it runs in whatever the cell's is; None: the cell's.
+    """
 
     key: str
     label: str
     path: str
+    runtime: str | None = None
+    facts: ArtifactFacts | None = None
 
-
-@dataclass(frozen=True)
-class Cell:
-    """Raw samples of one runtime, batch and sequence length.
-
-    ``samples_ms`` maps clock, then contestant, to blocks of calls. The contestants are the baseline, its second copy
-    (the A/A control) and the candidates.
-    """
-
-    runtime: str
-    batch: int
-    seq: int
-    dtypes: Mapping[str, str]
-    warmups: Mapping[str, Warmup]
-    samples_ms: Samples
-
-    def latency(self, key: str, clock: str) -> Latency:
-        """Every sample of one contestant on one clock."""
-        blocks = self.samples_ms[clock][key]
-        return Latency(clock, tuple(sample for block in blocks for sample in block))
-
-    def comparison(self, key: str, clock: str, *, seed: int) -> Comparison:
-        """One contestant against the baseline, with the noise floor beside it."""
-        by_key = self.samples_ms[clock]
-        return compare_blocks(by_key[BASELINE], by_key[CONTROL], by_key[key], seed=seed)
-
-    def __str__(self) -> str:
-        return f"{self.runtime}, batch {self.batch}, sequence {self.seq}"
+    @property
+    def arch(self) -> ArchSpec | None:
+        """Its architecture, where that is known."""
+        return None if self.facts is None or self.facts.arch is None else ArchSpec.from_dict(self.facts.arch)
 
 
 @dataclass(frozen=True)
 class BenchResult:
     """A whole benchmark; every figure in a report can be recomputed from it.
 
-    ``other_load`` is the mean number of cores that other processes kept busy meanwhile; ``inputs`` says what the token
-    ids were.
+    Args:
+        settings: what was asked.
+        models: the baseline, then the candidates.
+        cells: what was measured so far.
+        environment: the machine.
+        inputs: what the token ids were.
+        experiments: other measurements by name, as plain data.
     """
 
     settings: BenchSettings
     models: tuple[BenchModel, ...]
     cells: tuple[Cell, ...]
     environment: Environment
-    other_load: float
     inputs: str
+    experiments: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def baseline(self) -> BenchModel:
@@ -135,6 +148,12 @@ class BenchResult:
     def candidates(self) -> tuple[BenchModel, ...]:
         """The models compared with it."""
         return self.models[1:]
+
+    @property
+    def other_load(self) -> float:
+        """Mean number of cores that other programs kept busy during the measurement."""
+        loads = [repetition.other_load for cell in self.cells for repetition in cell.repetitions]
+        return sum(loads) / len(loads) if loads else 0.0
 
     @property
     def loaded(self) -> bool:
@@ -149,6 +168,15 @@ class BenchResult:
         """One candidate against the baseline on the headline clock."""
         return cell.comparison(key, self.settings.headline_clock, seed=self.settings.seed)
 
+    def ideal(self, cell: Cell, key: str) -> float | None:
+        """How many times fewer encoder FLOPs a contestant needs for this cell's inputs; None where not known."""
+        arch = {model.key: model.arch for model in self.models}
+        dense, other = self.baseline.arch, arch.get(key)
+        if dense is None or other is None:
+            return None
+        before, after = (sum(x.batch * a.encoder_flops(x.seq) for x in cell.shapes) for a in (dense, other))
+        return before / after if after else None
+
     def to_dict(self) -> dict[str, Any]:
         """Plain data with all raw samples, for ``json.dumps``."""
         return {"schema": SCHEMA, **asdict(self)}
@@ -158,7 +186,7 @@ class BenchResult:
         """Read what `to_dict` wrote, also after a trip through JSON.
 
         Raises:
-            InputError: if it is not a benchmark result of this schema.
+            InputError: if it is not a benchmark result of this schema, or something in it is missing or wrong.
         """
         if data.get("schema") != SCHEMA:
             raise InputError(
@@ -166,35 +194,8 @@ class BenchResult:
                 "Measure again with this version."
             )
         try:
-            return _result_from_dict(data)
-        except (KeyError, TypeError, AttributeError) as error:
-            raise InputError(f"a benchmark result is damaged: {error!r}. Measure again.") from error
-
-
-def _result_from_dict(data: Mapping[str, Any]) -> BenchResult:
-    settings: dict[str, Any] = dict(data["settings"])
-    settings |= {name: tuple(settings[name]) for name in ("runtimes", "batches", "seqs")}
-    return BenchResult(
-        settings=BenchSettings(**settings),
-        models=tuple(BenchModel(**model) for model in data["models"]),
-        cells=tuple(_cell_from_dict(cell) for cell in data["cells"]),
-        environment=Environment(**data["environment"]),
-        other_load=data["other_load"],
-        inputs=data["inputs"],
-    )
-
-
-def _cell_from_dict(data: Mapping[str, Any]) -> Cell:
-    samples = {
-        clock: {key: tuple(map(tuple, blocks)) for key, blocks in by_key.items()}
-        for clock, by_key in data["samples_ms"].items()
-    }
-    warmups = {key: Warmup(**warmup) for key, warmup in data["warmups"].items()}
-    return Cell(
-        runtime=data["runtime"],
-        batch=data["batch"],
-        seq=data["seq"],
-        dtypes=dict(data["dtypes"]),
-        warmups=warmups,
-        samples_ms=samples,
-    )
+            return TypeAdapter(cls).validate_python({name: value for name, value in data.items() if name != "schema"})
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(map(str, first["loc"]))
+            raise InputError(f"a benchmark result is damaged: {where}: {first['msg']}. Measure again.") from error

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+from bench.cell import CONTROL
 from bench.report.plots import RatioPoint, latency_svg, speedup_svg
 from bench.report.render import render
 from bench.report.rows import CellRows, caveats_from_result, p99_note, rows_from_result
 from bench.report.wording import percent_text, size_text, speedup_text
-from bench.result import CONTROL, BenchResult
+from bench.result import BenchResult
 
 
 def markdown_from_result(result: BenchResult) -> str:

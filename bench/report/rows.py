@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from bench.cell import BASELINE, CONTROL, Cell
 from bench.report.wording import percent_text
-from bench.result import BASELINE, CONTROL, BenchResult, Cell
+from bench.result import BenchResult
 from bench.statistics import Comparison
 from bench.timer import Latency
 
@@ -108,7 +109,11 @@ def _spread_caveat(cells: tuple[CellRows, ...]) -> str | None:
 
 
 def _warmup_caveat(cells: tuple[CellRows, ...]) -> str | None:
-    unstable = [str(cell.cell) for cell in cells if not all(x.stable for x in cell.cell.warmups.values())]
+    unstable = [str(cell.cell) for cell in cells if not _settled(cell.cell)]
     if not unstable:
         return None
     return f"Warm-up ended before timings settled within 1 % in: {'; '.join(unstable)}."
+
+
+def _settled(cell: Cell) -> bool:
+    return all(warmup.stable for repetition in cell.repetitions for warmup in repetition.warmups.values())

@@ -7,7 +7,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from bench.result import BASELINE, BenchResult
+from bench.cell import BASELINE
+from bench.result import BenchResult
 from bench.statistics import Verdict
 from pruning.errors import InputError
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
+from bench.cell import BASELINE, CONTROL, Cell, InputShape, Repetition
 from bench.environment import Environment
 from bench.report.schema import ArchFacts, Metric, ModelFacts, ParityRow, RunFacts, build_report
-from bench.result import BASELINE, CONTROL, BenchModel, BenchResult, BenchSettings, Cell
+from bench.result import ArtifactFacts, BenchModel, BenchResult, BenchSettings
 from bench.timer import Warmup
 from pruning.arch import ArchSpec
 
@@ -21,7 +24,19 @@ ENVIRONMENT = Environment(
 SPEEDUPS = {BASELINE: 1.0, CONTROL: 1.0, "candidate-1": 1.9, "candidate-2": 1.0}
 
 
-def fake_cell(runtime: str, batch: int, p50_ms: float, keys: tuple[str, ...], noise: float, seed: int) -> Cell:
+LAYERS = {
+    BASELINE: ([12] * 6, [1536] * 6),
+    "candidate-1": ([12, 10, 8, 5, 2, 1], [1216, 992, 800, 640, 416, 0]),
+    "candidate-2": ([12] * 6, [1536] * 6),
+}
+
+
+def fake_model(key: str, label: str) -> BenchModel:
+    arch = ArchSpec.from_lists(384, 32, *LAYERS[key])
+    return BenchModel(key, label, f"models/{key}", facts=ArtifactFacts(f"{key:0>64}", 90_868_000, arch.to_dict()))
+
+
+def fake_repetition(p50_ms: float, keys: tuple[str, ...], noise: float, load: float, seed: int) -> Repetition:
     rng = np.random.default_rng(seed)
     drift = rng.exponential(noise, (30, 1))
 
@@ -32,26 +47,41 @@ def fake_cell(runtime: str, batch: int, p50_ms: float, keys: tuple[str, ...], no
     samples = {
         clock: {key: blocks(SPEEDUPS[key], scale) for key in keys} for clock, scale in (("wall", 1.0), ("thread", 0.97))
     }
-    warmups = {key: Warmup(1.2, 60, stable=noise < 0.1) for key in keys}
-    return Cell(runtime, batch, 128, dict.fromkeys(keys, "fp32"), warmups, samples)
+    return Repetition({key: Warmup(1.2, 60, stable=noise < 0.1) for key in keys}, samples, other_load=load)
 
 
-def fake_result(candidates: int = 1, *, noise: float = 0.03, load: float = 0.4, cells: int = 2) -> BenchResult:
+def fake_cell(batch: int, repetitions: tuple[Repetition, ...], **fields: object) -> Cell:
+    keys = repetitions[0].samples_ms["wall"]
+    cell = Cell(
+        runtime="ort-cpu",
+        batch=batch,
+        seq=128,
+        runtimes=dict.fromkeys(keys, "ort-cpu"),
+        dtypes=dict.fromkeys(keys, "fp32"),
+        shapes=(InputShape(batch, 128, batch * 128),) * 8,
+        repetitions=repetitions,
+    )
+    return replace(cell, **fields)
+
+
+def fake_result(
+    candidates: int = 1, *, noise: float = 0.03, load: float = 0.4, cells: int = 2, processes: int = 1
+) -> BenchResult:
     keys = tuple(f"candidate-{index + 1}" for index in range(candidates))
     labels = ("compact", "other <b>")
-    grid = (("ort-cpu", 1, 22.0), ("ort-cpu", 8, 160.0))[:cells]
+    grid = ((1, 22.0), (8, 160.0))[:cells]
+    contestants = (BASELINE, CONTROL, *keys)
     return BenchResult(
-        settings=BenchSettings(runtimes=("ort-cpu",), batches=tuple(batch for _, batch, _ in grid), seqs=(128,)),
-        models=(
-            BenchModel(BASELINE, "dense", "models/dense"),
-            *(BenchModel(key, label, f"models/{key}") for key, label in zip(keys, labels, strict=False)),
-        ),
+        settings=BenchSettings(batches=tuple(batch for batch, _ in grid), processes=processes),
+        models=(fake_model(BASELINE, "dense"), *map(fake_model, keys, labels)),
         cells=tuple(
-            fake_cell(runtime, batch, p50_ms, (BASELINE, CONTROL, *keys), noise, seed=index)
-            for index, (runtime, batch, p50_ms) in enumerate(grid)
+            fake_cell(
+                batch,
+                tuple(fake_repetition(p50_ms, contestants, noise, load, 100 * p + index) for p in range(processes)),
+            )
+            for index, (batch, p50_ms) in enumerate(grid)
         ),
         environment=ENVIRONMENT,
-        other_load=load,
         inputs="token ids of real text",
     )
 

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from bench.cell import BASELINE, CONTROL
 from bench.compare import compare
 from bench.inputs import input_batches, random_batches
-from bench.result import BASELINE, CONTROL, BenchResult, BenchSettings
+from bench.result import BenchResult, BenchSettings
 from pruning.checkpoint import save_checkpoint
 from pruning.errors import InputError
 from tests.tiny import VOCAB, tiny_bert, tiny_tokenizer
@@ -25,8 +26,9 @@ def test_every_cell_holds_every_contestant_on_every_clock(dense: Path, shallow: 
         f"{runtime}, batch {batch}, sequence 8" for runtime in settings.runtimes for batch in settings.batches
     ]
     for cell in result.cells:
-        assert set(cell.samples_ms) == {"wall", "thread"}
-        for by_key in cell.samples_ms.values():
+        (repetition,) = cell.repetitions
+        assert set(repetition.samples_ms) == {"wall", "thread"}
+        for by_key in repetition.samples_ms.values():
             assert list(by_key) == [BASELINE, CONTROL, "candidate-1"]
             assert all(len(blocks) == 3 and {len(block) for block in blocks} == {2} for blocks in by_key.values())
         assert set(cell.dtypes.values()) == {"fp32"}

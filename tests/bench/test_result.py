@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from bench.result import CONTROL, BenchResult, BenchSettings
+from bench.cell import CONTROL
+from bench.result import BenchResult, BenchSettings
 from bench.statistics import Verdict
 from pruning.errors import InputError
 from tests.bench.fakes import fake_result
@@ -70,7 +71,7 @@ def test_settings_refuse_what_cannot_be_measured(bad: dict[str, Any], message: s
 
 
 def test_another_schema_is_refused() -> None:
-    with pytest.raises(InputError, match="not a benchmark result of schema 1: its schema is 7"):
+    with pytest.raises(InputError, match="not a benchmark result of schema 2: its schema is 7"):
         BenchResult.from_dict({"schema": 7})
 
 

@@ -139,7 +139,7 @@ def test_bench_writes_samples_and_page_and_obeys_the_gate(project, slimbert):
     code, out, _ = slimbert(*arguments, "--json", "bench.json", "--html", "bench.html", "--fail-under", "1e-6")
     assert code == 0
     assert "A/A" in out
-    assert json.loads((project / "bench.json").read_text())["schema"] == 1
+    assert json.loads((project / "bench.json").read_text())["schema"] == 2
     assert (project / "bench.html").read_text().startswith("<!doctype html>")
     code, out, _ = slimbert(*arguments, "--fail-under", "1e6")
     assert code == 1
