@@ -99,7 +99,7 @@ def log_ratios(baseline_ms: Sequence[Sequence[float]], candidate_ms: Sequence[Se
 def ratio_interval(processes: Sequence[Floats], *, seed: int, resamples: int = RESAMPLES) -> RatioInterval:
     """The ratio and its 95 % interval, from a hierarchical bootstrap over processes and the blocks within them.
 
-    The ratio is exp of the median log ratio; with several processes, exp of the mean of their medians. Blocks are resampled
+    The ratio is exp of the median log ratio; with several processes, of the mean of their medians. Blocks are resampled
     whole, never single calls: calls of one block share its disturbances and would make the interval look too narrow.
 
     Drawing few units with replacement gives intervals of the wrong width. With one process the tails are expanded
