@@ -50,12 +50,14 @@ class TrainingOptions:
 
     Args:
         epochs: passes over the examples.
-        batch_size: examples per step.
+        batch_size: examples per pass through the model.
+        accumulate: passes per step; ``batch_size * accumulate`` examples move the weights once.
         learning_rate: its peak.
         warmup_fraction: part of the steps in which the rate rises.
         weight_decay: on matrices only, never on biases and LayerNorm.
         max_grad_norm: gradients are clipped to this norm.
         seed: of the order of the examples, and of dropout.
+        freeze_word_embeddings: leave the word embeddings as they are; they cost more than the rest of a short step.
         checkpoint_steps: steps between stored states; ``None``: once per epoch.
         cpu: stay on the CPU even if there is a GPU.
 
@@ -65,17 +67,20 @@ class TrainingOptions:
 
     epochs: int = 3
     batch_size: int = 32
+    accumulate: int = 1
     learning_rate: float = 5e-5
     warmup_fraction: float = 0.06
     weight_decay: float = 0.01
     max_grad_norm: float = 1.0
     seed: int = 0
+    freeze_word_embeddings: bool = False
     checkpoint_steps: int | None = None
     cpu: bool = False
 
     def __post_init__(self) -> None:
         steps = 1 if self.checkpoint_steps is None else self.checkpoint_steps
-        for name, value in (("epochs", self.epochs), ("batch_size", self.batch_size), ("checkpoint_steps", steps)):
+        counts = {"epochs": self.epochs, "batch_size": self.batch_size, "accumulate": self.accumulate}
+        for name, value in (counts | {"checkpoint_steps": steps}).items():
             if value < 1:
                 raise InputError(f"{name} must be at least 1; got {value}.")
         if not (math.isfinite(self.learning_rate) and self.learning_rate > 0):
@@ -118,14 +123,15 @@ def train(
         InputError: if the loss becomes NaN or infinite.
     """
     plan = batch_plan(objective, options)
+    steps = math.ceil(len(plan) / options.accumulate)
     watcher = _Watcher(on_step)
-    trainer = _PlannedTrainer(model, _training_arguments(options, folder, len(plan)), objective, plan, watcher)
     newest = newest_state(folder)
     start = time.perf_counter()
-    with _without_progress_bars():
+    with _without_progress_bars(), _frozen(model, options.freeze_word_embeddings):
+        trainer = _PlannedTrainer(model, _training_arguments(options, folder, steps), objective, plan, watcher)
         trainer.train(resume_from_checkpoint=None if newest is None else str(newest))
     model.eval()
-    return TrainingRun(len(plan), time.perf_counter() - start, watcher.last_loss)
+    return TrainingRun(steps, time.perf_counter() - start, watcher.last_loss)
 
 
 def batch_plan(objective: Objective, options: TrainingOptions) -> list[tuple[int, ...]]:
@@ -210,6 +216,7 @@ def _training_arguments(options: TrainingOptions, folder: Path, steps: int) -> T
         output_dir=str(folder),
         num_train_epochs=1,
         per_device_train_batch_size=options.batch_size,
+        gradient_accumulation_steps=options.accumulate,
         learning_rate=options.learning_rate,
         lr_scheduler_type="linear",
         warmup_steps=math.ceil(options.warmup_fraction * steps),
@@ -225,6 +232,18 @@ def _training_arguments(options: TrainingOptions, folder: Path, steps: int) -> T
         disable_tqdm=True,
         remove_unused_columns=False,
     )
+
+
+@contextmanager
+def _frozen(model: PreTrainedModel, freeze: bool) -> Iterator[None]:
+    """Inside, the word embeddings take no gradient, if asked for; afterwards they are as they were."""
+    weight = model.get_input_embeddings().weight
+    before = weight.requires_grad
+    weight.requires_grad_(before and not freeze)
+    try:
+        yield
+    finally:
+        weight.requires_grad_(before)
 
 
 @contextmanager

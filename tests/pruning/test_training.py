@@ -112,6 +112,34 @@ def test_weight_decay_spares_biases_and_layer_norm(tmp_path: Path) -> None:
     assert torch.equal(after[name + "LayerNorm.weight"], before[name + "LayerNorm.weight"])
 
 
+def test_accumulated_passes_are_one_step(tmp_path: Path) -> None:
+    """Two passes of three examples move the weights as one of six does; dropout is off, order plays no part."""
+    trained = []
+    for name, batch_size, accumulate in (("whole", 6, 1), ("halves", 3, 2)):
+        model = tiny_bert(num_labels=2, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
+        options = TrainingOptions(epochs=2, batch_size=batch_size, accumulate=accumulate, learning_rate=1e-3, cpu=True)
+        run = train(model, objective(), options, tmp_path / name)
+        assert run.steps == 2
+        trained.append(dict(model.named_parameters()))
+    start = dict(tiny_bert(num_labels=2).named_parameters())
+    for name, weight in trained[0].items():
+        if name.endswith("key.bias"):  # shifts every score of a row alike: its gradient is rounding noise
+            continue
+        moved, difference = (weight - start[name]).abs().max(), (weight - trained[1][name]).abs().max()
+        assert difference <= 0.05 * moved, name
+
+
+def test_frozen_word_embeddings_stay_and_thaw(tmp_path: Path) -> None:
+    model = tiny_bert(num_labels=2)
+    words = model.bert.embeddings.word_embeddings.weight
+    before, positions = words.detach().clone(), model.bert.embeddings.position_embeddings.weight.detach().clone()
+    options = TrainingOptions(epochs=1, batch_size=2, learning_rate=1e-3, freeze_word_embeddings=True, cpu=True)
+    train(model, objective(), options, tmp_path)
+    assert torch.equal(words, before)
+    assert not torch.equal(model.bert.embeddings.position_embeddings.weight, positions)
+    assert words.requires_grad
+
+
 def test_a_diverging_loss_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="the loss became nan at step 1"):
         train(tiny_bert(num_labels=1), objective((float("nan"),) * 6), FAST, tmp_path)
@@ -122,6 +150,7 @@ def test_a_diverging_loss_is_refused(tmp_path: Path) -> None:
     [
         ({"epochs": 0}, "epochs must be at least 1; got 0"),
         ({"batch_size": 0}, "batch_size must be at least 1; got 0"),
+        ({"accumulate": 0}, "accumulate must be at least 1; got 0"),
         ({"checkpoint_steps": 0}, "checkpoint_steps must be at least 1; got 0"),
         ({"learning_rate": 0.0}, "learning_rate must be above 0; got 0"),
         ({"learning_rate": float("nan")}, "learning_rate must be above 0; got nan"),
