@@ -14,18 +14,14 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from bench.cell import BASELINE, CONTROL, Cell, InputShape, Repetition
+from bench.contestants import InputSource, checked_inputs, name_models, prepare_models, random_source
 from bench.environment import OtherLoad, environment_from_machine
-from bench.inputs import random_batches
 from bench.paired import measure_paired
 from bench.result import BenchModel, BenchResult, BenchSettings
 from bench.runners.base import Runner
 from bench.runners.registry import runner_class_from_runtime
 from bench.timer import Warmup, time_calls, warm_up
 from pruning.batching import Batch
-from pruning.errors import InputError
-
-InputSource = Callable[[int, int], Sequence[Batch]]
-"""Batches of exactly the B and S it is asked for: ``input_batches`` with its texts bound."""
 
 Progress = Callable[[int, int, str], None]
 """Told the steps done, all steps, and what is going on."""
@@ -54,7 +50,7 @@ def compare(
         InputError: if there is no candidate, a runtime is not available, or a model cannot be run in one or
             is too short or small in vocabulary for the inputs.
     """
-    models = _name_models([baseline, *candidates], labels)
+    models = name_models([baseline, *candidates], labels)
     runner_classes = [runner_class_from_runtime(runtime) for runtime in settings.runtimes]
     cells_per_runtime = len(settings.batches) * len(settings.seqs)
     contestants = len(models) + 1
@@ -87,16 +83,6 @@ class _Steps:
         self.report(self.done, self.total, what)
 
 
-def _name_models(paths: Sequence[Path], labels: Sequence[str] | None) -> tuple[BenchModel, ...]:
-    if len(paths) < 2:
-        raise InputError("nothing to compare the baseline with; name at least one candidate.")
-    if labels is None:
-        names = [path.resolve().name for path in paths]
-        labels = names if len(set(names)) == len(names) else [str(path) for path in paths]
-    keys = [BASELINE, *(f"candidate-{index + 1}" for index in range(len(paths) - 1))]
-    return tuple(BenchModel(*facts) for facts in zip(keys, labels, map(str, paths), strict=True))
-
-
 def _measure_runtime(
     runner_class: type[Runner],
     models: Sequence[BenchModel],
@@ -108,9 +94,9 @@ def _measure_runtime(
     with ExitStack() as stack:
         scratch = Path(stack.enter_context(TemporaryDirectory(prefix="slimbert-bench-")))
         runners = _load_contestants(runner_class, models, settings.threads, scratch, stack)
-        source = inputs or _random_source(runners, settings.seed)
+        source = inputs or random_source(runners, settings.seed)
         return [
-            _measure_cell(runners, _checked_inputs(runners, source, batch, seq), settings, steps)
+            _measure_cell(runners, checked_inputs(runners, source, batch, seq), settings, steps)
             for batch in settings.batches
             for seq in settings.seqs
         ]
@@ -120,41 +106,9 @@ def _load_contestants(
     runner_class: type[Runner], models: Sequence[BenchModel], threads: int, scratch: Path, stack: ExitStack
 ) -> dict[str, Runner]:
     """Runners by key: each model prepared once, the baseline loaded twice."""
-    prepared = {}
-    for model in models:
-        folder = scratch / model.key
-        folder.mkdir()
-        prepared[model.key] = runner_class.prepare(Path(model.path), folder)
+    prepared = prepare_models(runner_class, models, scratch)
     contestants = {BASELINE: prepared[BASELINE], CONTROL: prepared[BASELINE], **prepared}
     return {key: stack.enter_context(runner_class.load(path, threads)) for key, path in contestants.items()}
-
-
-def _random_source(runners: Mapping[str, Runner], seed: int) -> InputSource:
-    sizes = [runner.limits.vocab_size for runner in runners.values()]
-    known = [size for size in sizes if size is not None]
-    if len(known) < len(sizes):
-        raise InputError(
-            "the vocabulary size of an ONNX file is unknown, so no random inputs can be drawn. "
-            "Put its config.json beside it, or pass texts."
-        )
-    return partial(random_batches, min(known), seed=seed)
-
-
-def _checked_inputs(runners: Mapping[str, Runner], source: InputSource, batch: int, seq: int) -> Sequence[Batch]:
-    """Inputs of one cell that every contestant accepts: an id out of range would otherwise fail deep in a runtime."""
-    limits = [runner.limits for runner in runners.values()]
-    longest = min((x.max_positions for x in limits if x.max_positions is not None), default=seq)
-    if seq > longest:
-        raise InputError(f"sequence length {seq} is beyond the {longest} positions of a model.")
-    batches = source(batch, seq)
-    largest = max(int(item["input_ids"].max()) for item in batches)
-    smallest = min((x.vocab_size for x in limits if x.vocab_size is not None), default=largest + 1)
-    if largest >= smallest:
-        raise InputError(
-            f"the texts use token id {largest}, but a model knows only {smallest} ids. "
-            "Compare models of one vocabulary, or use random ids."
-        )
-    return batches
 
 
 def _measure_cell(
