@@ -18,17 +18,20 @@ if TYPE_CHECKING:
     from onnxruntime import InferenceSession
 
 CPU_PROVIDER = "CPUExecutionProvider"
+OPTIMISED_NAME = "optimised.onnx"
 REQUIRED_INPUTS = frozenset({"input_ids", "attention_mask"})
 ERRORS_ONLY = 3
 """Severity of ONNX Runtime's own log: its warnings are about optimisations, not about answers."""
 
 
-def session_from_onnx(path: str | Path, *, threads: int = 1) -> InferenceSession:
+def session_from_onnx(path: str | Path, *, threads: int = 1, profile_folder: Path | None = None) -> InferenceSession:
     """Open an ONNX file on the CPU.
 
     Args:
         path: a BERT that takes ``input_ids``, ``attention_mask`` and possibly ``token_type_ids``; it need not be ours.
         threads: CPU threads inside one operator.
+        profile_folder: if given, every call is profiled into it (``end_profiling`` tells the file), and the graph as
+            the session runs it is written there as `OPTIMISED_NAME`.
 
     Raises:
         InputError: if onnxruntime is missing, the file is missing, damaged or of another kind of model, or the
@@ -39,7 +42,7 @@ def session_from_onnx(path: str | Path, *, threads: int = 1) -> InferenceSession
         raise InputError(f"{path} does not exist or is not a file; pass an ONNX file.")
     if threads < 1:
         raise InputError(f"threads must be at least 1; got {threads}.")
-    session = _open_session(path, threads)
+    session = _open_session(path, threads, profile_folder)
     _check_provider(session.get_providers(), CPU_PROVIDER)
     _check_inputs({value.name: value.type for value in session.get_inputs()}, path)
     return session
@@ -77,7 +80,7 @@ def metadata_from_session(session: InferenceSession) -> GraphMetadata | None:
     return metadata_from_props(session.get_modelmeta().custom_metadata_map)
 
 
-def _open_session(path: Path, threads: int) -> InferenceSession:
+def _open_session(path: Path, threads: int, profile_folder: Path | None) -> InferenceSession:
     try:
         import onnxruntime as ort  # noqa: PLC0415  # optional
     except ImportError as error:
@@ -87,6 +90,10 @@ def _open_session(path: Path, threads: int) -> InferenceSession:
     options = ort.SessionOptions()
     options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
     options.log_severity_level = ERRORS_ONLY
+    if profile_folder is not None:
+        options.enable_profiling = True
+        options.profile_file_prefix = str(profile_folder / "profile")
+        options.optimized_model_filepath = str(profile_folder / OPTIMISED_NAME)
     unreadable = (
         ort_errors.Fail,
         ort_errors.InvalidArgument,
