@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -15,7 +16,7 @@ from pruning.batching import Batch, Predict
 from pruning.errors import InputError
 
 if TYPE_CHECKING:
-    from onnxruntime import InferenceSession
+    from onnxruntime import InferenceSession, SessionOptions
 
 CPU_PROVIDER = "CPUExecutionProvider"
 OPTIMISED_NAME = "optimised.onnx"
@@ -40,11 +41,13 @@ def session_from_onnx(path: str | Path, *, threads: int = 1, profile_folder: Pat
     path = Path(path)
     if not path.is_file():
         raise InputError(f"{path} does not exist or is not a file; pass an ONNX file.")
-    if threads < 1:
-        raise InputError(f"threads must be at least 1; got {threads}.")
-    session = _open_session(path, threads, profile_folder)
-    _check_provider(session.get_providers(), CPU_PROVIDER)
-    _check_inputs({value.name: value.type for value in session.get_inputs()}, path)
+    options = session_options(threads)
+    if profile_folder is not None:
+        options.enable_profiling = True
+        options.profile_file_prefix = str(profile_folder / "profile")
+        options.optimized_model_filepath = str(profile_folder / OPTIMISED_NAME)
+    session = open_session(path, options, [CPU_PROVIDER])
+    check_provider(session.get_providers(), CPU_PROVIDER)
     return session
 
 
@@ -54,17 +57,13 @@ def predict_from_session(session: InferenceSession) -> Predict:
     A graph that was exported for right padding alone is silently wrong for other masks: its `Predict` raises
     `InputError` for them.
     """
-    metadata = metadata_from_session(session)
-    right_padding = metadata is not None and metadata.form.right_padding
+    right_padding = is_right_padding_only(metadata_from_session(session))
     input_names = [value.name for value in session.get_inputs()]
     output_names = [value.name for value in session.get_outputs()]
 
     def predict(batch: Batch) -> dict[str, Tensor]:
-        if right_padding and not is_right_padded(batch["attention_mask"]):
-            raise InputError(
-                "this graph was exported for right padding only, and a row of the batch has a token after padding. "
-                "Pad on the right, or export without right_padding."
-            )
+        if right_padding:
+            check_right_padded(batch)
         values = session.run(output_names, {name: batch[name].numpy() for name in input_names})
         return {name: torch.from_numpy(value) for name, value in zip(output_names, values, strict=True)}
 
@@ -80,20 +79,33 @@ def metadata_from_session(session: InferenceSession) -> GraphMetadata | None:
     return metadata_from_props(session.get_modelmeta().custom_metadata_map)
 
 
-def _open_session(path: Path, threads: int, profile_folder: Path | None) -> InferenceSession:
-    try:
-        import onnxruntime as ort  # noqa: PLC0415  # optional
-    except ImportError as error:
-        raise InputError('onnxruntime is not installed; install it with: pip install "slimbert[cpu]"') from error
+def is_right_padding_only(metadata: GraphMetadata | None) -> bool:
+    """Whether a file says of itself that it is wrong for any other mask."""
+    return metadata is not None and metadata.form.right_padding
+
+
+def check_right_padded(batch: Batch) -> None:
+    """Do nothing if every row of a batch is padded on the right.
+
+    Raises:
+        InputError: if not.
+    """
+    if not is_right_padded(batch["attention_mask"]):
+        raise InputError(
+            "this graph was exported for right padding only, and a row of the batch has a token after padding. "
+            "Pad on the right, or export without right_padding."
+        )
+
+
+def open_session(path: Path, options: SessionOptions, providers: Sequence[Any]) -> InferenceSession:
+    """A session with these options and providers, whose file is a BERT's.
+
+    Raises:
+        InputError: if the file cannot be run, or is another kind of model's.
+    """
+    import onnxruntime as ort  # noqa: PLC0415  # optional
     from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors  # noqa: PLC0415
 
-    options = ort.SessionOptions()
-    options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
-    options.log_severity_level = ERRORS_ONLY
-    if profile_folder is not None:
-        options.enable_profiling = True
-        options.profile_file_prefix = str(profile_folder / "profile")
-        options.optimized_model_filepath = str(profile_folder / OPTIMISED_NAME)
     unreadable = (
         ort_errors.Fail,
         ort_errors.InvalidArgument,
@@ -104,15 +116,49 @@ def _open_session(path: Path, threads: int, profile_folder: Path | None) -> Infe
         ort_errors.RuntimeException,
     )
     try:
-        return ort.InferenceSession(str(path), options, providers=[CPU_PROVIDER])
+        session = ort.InferenceSession(str(path), options, providers=providers)
     except unreadable as error:
         reason = " ".join(str(error).split())[:200]
         raise InputError(f"{path} is not a usable ONNX file ({reason}). Export or copy it again.") from error
+    _check_inputs({value.name: value.type for value in session.get_inputs()}, path)
+    return session
 
 
-def _check_provider(providers: list[str], wanted: str) -> None:
-    """ONNX Runtime falls back to another provider without an error."""
-    if providers[:1] != [wanted]:
+def session_options(threads: int) -> SessionOptions:
+    """Options of every session of ours: threads inside one operator, and a quiet log.
+
+    Raises:
+        InputError: if ONNX Runtime is missing, or ``threads`` is below 1.
+    """
+    if threads < 1:
+        raise InputError(f"threads must be at least 1; got {threads}.")
+    missing = missing_onnxruntime()
+    if missing is not None:
+        raise InputError(missing)
+    import onnxruntime as ort  # noqa: PLC0415  # optional
+
+    options = ort.SessionOptions()
+    options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
+    options.log_severity_level = ERRORS_ONLY
+    return options
+
+
+def missing_onnxruntime() -> str | None:
+    """How to get ONNX Runtime, in one line; None if it is there."""
+    try:
+        import onnxruntime  # noqa: F401, PLC0415  # optional
+    except ImportError:
+        return 'onnxruntime is not installed; install it with: pip install "slimbert[cpu]"'
+    return None
+
+
+def check_provider(providers: Sequence[str], wanted: str) -> None:
+    """Do nothing if a session runs where it was asked to: ONNX Runtime falls back without an error.
+
+    Raises:
+        InputError: naming what it runs on.
+    """
+    if list(providers[:1]) != [wanted]:
         raise InputError(f"ONNX Runtime gave {', '.join(providers)} instead of {wanted}; install a build that has it.")
 
 

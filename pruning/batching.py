@@ -23,8 +23,9 @@ Batch = dict[str, Tensor]
 Predict = Callable[[Batch], dict[str, Tensor]]
 """A model in any runtime, as a function to named outputs: see ``OUTPUT_NAMES``."""
 
-OUTPUT_NAMES = ("logits", "start_logits", "end_logits", "last_hidden_state")
-"""Logits of a classifier or masked LM, start and end for question answering, states of a bare encoder."""
+OUTPUT_NAMES = ("logits", "start_logits", "end_logits", "last_hidden_state", "sentence_embedding")
+"""Logits of a classifier or masked LM, start and end for question answering, states of a bare encoder, one vector per
+text."""
 
 BATCHES_PER_CHUNK = 50
 

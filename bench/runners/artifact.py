@@ -1,4 +1,4 @@
-"""What a path holds: a checkpoint folder, an ONNX file, or a deploy folder with an ONNX file inside."""
+"""What a path holds: a checkpoint folder, an ONNX file, a deploy folder with ONNX files inside, or an engine."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 from pruning.errors import InputError
 
 DEPLOYED = Path("onnx") / "model.onnx"
+ENGINE_SUFFIX = ".engine"
 
 
 class Artifact(Enum):
@@ -16,6 +17,7 @@ class Artifact(Enum):
     CHECKPOINT = "a checkpoint folder"
     ONNX_FILE = "an ONNX file"
     DEPLOY_FOLDER = "a deploy folder"
+    ENGINE = "a TensorRT engine"
 
 
 def artifact_from_path(path: Path) -> Artifact:
@@ -28,11 +30,13 @@ def artifact_from_path(path: Path) -> Artifact:
         raise InputError(f"nothing to measure at {path}: no such file or folder.")
     if path.is_file() and path.suffix == ".onnx":
         return Artifact.ONNX_FILE
+    if path.is_file() and path.suffix == ENGINE_SUFFIX:
+        return Artifact.ENGINE
     if (path / DEPLOYED).is_file() and not any(path.glob("*.safetensors")):
         return Artifact.DEPLOY_FOLDER
     if (path / "config.json").is_file():
         return Artifact.CHECKPOINT
     raise InputError(
         f"cannot run {path}: expected a checkpoint folder (config.json, model.safetensors), "
-        f"a deploy folder ({DEPLOYED.as_posix()}) or an .onnx file."
+        f"a deploy folder ({DEPLOYED.as_posix()}), an .onnx file or an {ENGINE_SUFFIX} file."
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from bench.runners.base import Runner
+from bench.runners.base import DEFAULTS, Runner, RunnerOptions
 from bench.runners.ort_cpu import OrtCpuRunner
 from bench.runners.torch_cpu import TorchCpuRunner
 from pruning.errors import InputError
@@ -18,18 +18,21 @@ PLANNED = ("torch-cuda", "ort-cuda", "openvino", "tensorrt", "tensorrt-rtx")
 
 
 def runner_class_from_runtime(runtime: str) -> type[Runner]:
-    """The runner of a runtime.
+    """The runner of a runtime that this machine has.
 
     Raises:
-        InputError: if the runtime is unknown, or planned but not there yet.
+        InputError: if the runtime is unknown, or something is missing here, with what to do about it.
     """
-    if runtime in RUNNERS:
-        return RUNNERS[runtime]
-    problem = "is not available yet" if runtime in PLANNED else "is unknown"
-    raise InputError(f"runtime {runtime!r} {problem}; available: {', '.join(sorted(RUNNERS))}.")
+    if runtime not in RUNNERS:
+        problem = "is not available yet" if runtime in PLANNED else "is unknown"
+        raise InputError(f"runtime {runtime!r} {problem}; available: {', '.join(sorted(RUNNERS))}.")
+    missing = RUNNERS[runtime].missing()
+    if missing is not None:
+        raise InputError(f"runtime {runtime} cannot be used here: {missing}")
+    return RUNNERS[runtime]
 
 
-def load_runner(runtime: str, path: Path, threads: int = 1) -> Runner:
+def load_runner(runtime: str, path: Path, threads: int = 1, options: RunnerOptions = DEFAULTS) -> Runner:
     """Load what ``path`` holds into a runtime; a checkpoint is converted on the fly where that is needed.
 
     Raises:
@@ -39,4 +42,4 @@ def load_runner(runtime: str, path: Path, threads: int = 1) -> Runner:
     if threads < 1:
         raise InputError(f"threads must be at least 1; got {threads}.")
     with TemporaryDirectory(prefix="slimbert-") as scratch:
-        return runner_class.load(runner_class.prepare(path, Path(scratch)), threads)
+        return runner_class.load(runner_class.prepare(path, Path(scratch), options), threads, options)

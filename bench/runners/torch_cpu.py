@@ -6,16 +6,19 @@ from pathlib import Path
 from typing import ClassVar, Self, final
 
 import torch
-from torch import Tensor
 from transformers import PreTrainedModel
 
-from bench.runners.artifact import Artifact, artifact_from_path
-from bench.runners.base import Limits, Runner
-from pruning.batching import OUTPUT_NAMES, Batch
-from pruning.checkpoint import load_checkpoint
-from pruning.errors import InputError
-
-DTYPE_NAMES = {torch.float32: "fp32", torch.float16: "fp16", torch.bfloat16: "bf16"}
+from bench.runners.base import DEFAULTS, Limits, Outputs, Precision, Runner, RunnerOptions
+from bench.runners.torch_model import (
+    BATCH_NAMES,
+    DTYPE_NAMES,
+    checkpoint_from_artifact,
+    forward,
+    limits_from_model,
+    output_names,
+    torch_model,
+)
+from pruning.batching import Batch
 
 
 @final
@@ -26,26 +29,23 @@ class TorchCpuRunner(Runner):
     """
 
     runtime: ClassVar[str] = "torch-cpu"
+    precisions: ClassVar[tuple[Precision, ...]] = (Precision.FP32, Precision.BF16, Precision.FP16)
 
     def __init__(self, model: PreTrainedModel, threads: int) -> None:
-        self._model = model.eval()
+        self._model = model
         self._threads_before = torch.get_num_threads()
         torch.set_num_threads(threads)
 
     @classmethod
-    def prepare(cls, path: Path, scratch: Path) -> Path:
+    def prepare(cls, path: Path, scratch: Path, options: RunnerOptions = DEFAULTS) -> Path:
         """The checkpoint folder itself."""
-        kind = artifact_from_path(path)
-        if kind is not Artifact.CHECKPOINT:
-            raise InputError(f"torch-cpu runs a checkpoint folder; {path} is {kind.value}. Use ort-cpu for it.")
-        return path
+        cls.check_precision(options.dtype)
+        return checkpoint_from_artifact(path, cls.runtime)
 
     @classmethod
-    def load(cls, prepared: Path, threads: int) -> Self:
-        """Load the checkpoint; sdpa is required, since eager attention would make the baseline look slow."""
-        model = load_checkpoint(prepared).model
-        model.set_attn_implementation("sdpa")
-        return cls(model, threads)
+    def load(cls, prepared: Path, threads: int, options: RunnerOptions = DEFAULTS) -> Self:
+        """Load the checkpoint."""
+        return cls(torch_model(prepared, options.dtype), threads)
 
     @property
     def dtype(self) -> str:
@@ -55,14 +55,21 @@ class TorchCpuRunner(Runner):
     @property
     def limits(self) -> Limits:
         """As the configuration says."""
-        config = self._model.config
-        return Limits(config.vocab_size, config.max_position_embeddings)
+        return limits_from_model(self._model)
 
-    def run(self, batch: Batch) -> dict[str, Tensor]:
-        """One forward pass."""
-        with torch.inference_mode():
-            outputs = self._model(**batch)
-        return {name: outputs[name] for name in OUTPUT_NAMES if name in outputs}
+    @property
+    def input_names(self) -> tuple[str, ...]:
+        """All of a batch."""
+        return BATCH_NAMES
+
+    @property
+    def output_names(self) -> tuple[str, ...]:
+        """As the head has them."""
+        return output_names(self._model)
+
+    def run(self, batch: Batch) -> Outputs:
+        """One forward pass, answered in fp32."""
+        return {name: value.float() for name, value in forward(self._model, batch).items()}
 
     def close(self) -> None:
         """Put PyTorch's thread count back."""

@@ -11,7 +11,7 @@ import torch
 
 from bench.runners.artifact import Artifact, artifact_from_path
 from bench.runners.base import Limits
-from bench.runners.ort_cpu import dtype_from_graph
+from bench.runners.onnx_source import dtype_from_graph
 from bench.runners.registry import load_runner
 from pruning.errors import InputError
 from tests.tiny import VOCAB, tiny_batch, tiny_bert

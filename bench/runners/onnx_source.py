@@ -1,0 +1,84 @@
+"""The ONNX file that an artifact stands for, and what the file tells about itself."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import onnx
+
+from bench.runners.artifact import DEPLOYED, Artifact, artifact_from_path
+from bench.runners.base import Limits, Precision
+from exporter.onnx_file import read_onnx
+from exporter.options import Dialect, Dtype, GraphOptions
+from exporter.to_onnx import onnx_from_model
+from pruning.checkpoint import load_checkpoint
+from pruning.errors import InputError
+
+INT8_TYPES = {onnx.TensorProto.INT8, onnx.TensorProto.UINT8}
+DEPLOYED_FILES = {
+    Precision.FP32: DEPLOYED,
+    Precision.FP16: DEPLOYED.with_name("model_fp16.onnx"),
+    Precision.INT8: DEPLOYED.with_name("model_quantized.onnx"),
+}
+
+
+def onnx_from_artifact(path: Path, scratch: Path, dtype: Precision | None, dialect: Dialect) -> Path:
+    """The ONNX file to load; a checkpoint is exported to ``scratch``, its configuration beside it.
+
+    Args:
+        path: checkpoint, deploy folder or ONNX file.
+        scratch: an empty folder.
+        dtype: precision of the file; None takes what is there, and fp32 for a checkpoint.
+        dialect: operators of a checkpoint's export.
+
+    Raises:
+        InputError: if ``path`` is an engine, or its precision is another one.
+    """
+    kind = artifact_from_path(path)
+    if kind is Artifact.ENGINE:
+        raise InputError(f"{path} is {kind.value}; measure it with --runtime tensorrt or tensorrt-rtx.")
+    if kind is Artifact.CHECKPOINT:
+        return _exported(path, scratch, dtype or Precision.FP32, dialect)
+    file = path if kind is Artifact.ONNX_FILE else path / DEPLOYED_FILES.get(dtype or Precision.FP32, DEPLOYED)
+    found = dtype_from_graph(read_onnx(file).graph)
+    if dtype is not None and found != dtype:
+        raise InputError(f"{file} is {found}, not {dtype}; pass a file of that precision, or a checkpoint to export.")
+    return file
+
+
+def dtype_from_graph(graph: onnx.GraphProto) -> str:
+    """Precision of the matrices: int8 as soon as one is quantised, fp16 if any is, else fp32."""
+    types = {tensor.data_type for tensor in graph.initializer if len(tensor.dims) == 2}
+    if types & INT8_TYPES:
+        return "int8"
+    return "fp16" if onnx.TensorProto.FLOAT16 in types else "fp32"
+
+
+def limits_from_onnx(path: Path, graph: onnx.GraphProto) -> Limits:
+    """Read the ``config.json`` beside the file or one folder up; without one, ask the graph for its vocabulary."""
+    for folder in (path.parent, path.parent.parent):
+        config = folder / "config.json"
+        if config.is_file():
+            values = json.loads(config.read_text(encoding="utf-8"))
+            return Limits(values.get("vocab_size"), values.get("max_position_embeddings"))
+    return Limits(vocab_size_from_graph(graph), None)
+
+
+def vocab_size_from_graph(graph: onnx.GraphProto) -> int | None:
+    """Rows of the table that ``input_ids`` index; None if the graph looks them up some other way."""
+    rows = {tensor.name: int(tensor.dims[0]) for tensor in graph.initializer if len(tensor.dims) == 2}
+    lookups = [node.input[0] for node in graph.node if node.op_type == "Gather" and node.input[1] == "input_ids"]
+    return next((rows[table] for table in lookups if table in rows), None)
+
+
+def _exported(path: Path, scratch: Path, dtype: Precision, dialect: Dialect) -> Path:
+    if dtype is Precision.INT8:
+        raise InputError(
+            f"{path} is a checkpoint, and int8 is not made on the way, because it is proven on real text. "
+            "Make the file with: slimbert export --dtype int8"
+        )
+    model = load_checkpoint(path).model
+    (scratch / "config.json").write_text(model.config.to_json_string(), encoding="utf-8")
+    onnx_from_model(model, scratch / "model.onnx", options=GraphOptions(dialect=dialect, dtype=Dtype(dtype.value)))
+    return scratch / "model.onnx"
