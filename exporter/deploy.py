@@ -1,4 +1,4 @@
-"""The ``deploy/`` folder: what ONNX Runtime, optimum and transformers.js load, without slimbert."""
+"""The ``deploy/`` folder: what ONNX Runtime, optimum, transformers.js and sentence-transformers load."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 
 from transformers import BertConfig, PreTrainedModel, PreTrainedTokenizerBase
 
+from exporter.embedding_modules import write_embedding_modules
 from exporter.graph import resolved_options
 from exporter.options import GraphOptions
 from exporter.to_onnx import OnnxExport, onnx_from_model
@@ -26,6 +27,7 @@ def write_deploy(
     *,
     opset: int | None = None,
     options: GraphOptions | None = None,
+    source: Path | None = None,
 ) -> OnnxExport:
     """Write ``config.json``, the tokenizer and ``onnx/model.onnx``; the folder appears only when complete.
 
@@ -38,6 +40,7 @@ def write_deploy(
         folder: replaced if it exists.
         opset: in place of ``options.opset``.
         options: how the graph is written.
+        source: as in `write_deploy_graphs`.
 
     Raises:
         InputError: as `onnx_from_model`.
@@ -45,7 +48,7 @@ def write_deploy(
         ParityError: as `onnx_from_model`; an older folder stays as it was.
     """
     graphs = {ONNX_FILE: resolved_options(options, opset)}
-    return write_deploy_graphs(model, tokenizer, folder, graphs)[ONNX_FILE]
+    return write_deploy_graphs(model, tokenizer, folder, graphs, source=source)[ONNX_FILE]
 
 
 def write_deploy_graphs(
@@ -53,14 +56,19 @@ def write_deploy_graphs(
     tokenizer: PreTrainedTokenizerBase,
     folder: str | Path,
     graphs: Mapping[Path, GraphOptions],
+    *,
+    source: Path | None = None,
 ) -> dict[Path, OnnxExport]:
     """`write_deploy` with several graphs, for example `ONNX_FILE` and `FP16_FILE`.
+
+    A bare encoder also gets what sentence-transformers needs to make embeddings of its states.
 
     Args:
         model: dense or compact, fp32.
         tokenizer: its tokenizer.
         folder: replaced if it exists.
         graphs: files relative to ``folder``, and how each is written.
+        source: the folder the model came from, or was pruned from; an embedding model's pooling is read there.
 
     Raises:
         InputError: as `onnx_from_model`.
@@ -72,6 +80,8 @@ def write_deploy_graphs(
         exports = {file: onnx_from_model(model, partial / file, options=options) for file, options in graphs.items()}
         bert_config_from_model(model).save_pretrained(partial)
         save_tokenizer(tokenizer, partial)
+        if head_from_model(model) == "encoder":
+            write_embedding_modules(partial, model.config.hidden_size, source)
     return {file: replace(export, path=folder / file) for file, export in exports.items()}
 
 

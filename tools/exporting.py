@@ -20,6 +20,7 @@ from pruning.batching import Batch, bucketed_batches, encode
 from pruning.checkpoint import Checkpoint, load_checkpoint
 from pruning.errors import InputError
 from pruning.tasks.source import load_evaluation
+from tools.cards import write_export_card
 from tools.console import Steps
 from tools.settings import DataSettings
 
@@ -52,14 +53,14 @@ def export_onnx(checkpoint: str, request: ExportRequest, out: Path) -> dict[str,
     require_free(out)
     if request.dtype == EnginePrecision.INT8 and request.options.dialect == Dialect.ORT_CUDA:
         refuse_dynamic_int8(Dialect.ORT_CUDA)
-    _check_text(request)
+    check_text(request)
     loaded = load_checkpoint(checkpoint)
-    batches = _batches(request, loaded)
+    batches = text_batches(request, loaded)
     graphs = {ONNX_FILE: request.options}
     if request.dtype == Dtype.FP16:
         graphs[FP16_FILE] = replace(request.options, dtype=Dtype.FP16)
     with Steps() as steps, steps.stage("export"), atomic_folder(out) as partial:
-        written = write_deploy_graphs(loaded.model, loaded.tokenizer, partial, graphs)
+        written = write_deploy_graphs(loaded.model, loaded.tokenizer, partial, graphs, source=loaded.path)
         files = [_onnx_facts(file, export) for file, export in written.items()]
         if batches:
             options = Int8Options(embeddings=request.embeddings)
@@ -73,6 +74,7 @@ def export_onnx(checkpoint: str, request: ExportRequest, out: Path) -> dict[str,
                     "products": len(quantised.products),
                 }
             )
+        write_export_card(partial, loaded, checkpoint)
     export = written[ONNX_FILE]
     return {
         "out": str(out),
@@ -96,11 +98,11 @@ def export_engine(checkpoint: str, library: Library, request: ExportRequest, out
     if request.options.dialect != Dialect.STANDARD:
         raise InputError(f"TensorRT parses the standard dialect only; got {request.options.dialect}. Leave it out.")
     precision = EnginePrecision(request.dtype)
-    _check_text(request)
+    check_text(request)
     loaded = load_checkpoint(checkpoint)
-    batches = _batches(request, loaded)
+    batches = text_batches(request, loaded)
     with Steps() as steps, steps.stage("build"), TemporaryDirectory(prefix="slimbert-engine-") as scratch:
-        source = _engine_source(loaded, request, precision, batches, Path(scratch))
+        source = engine_source(loaded, request, precision, batches, Path(scratch))
         options = EngineOptions(library, precision, targets=request.targets)
         with atomic_folder(out) as partial:
             built = engine_from_onnx(source, partial / f"model_{precision}.engine", options)
@@ -126,10 +128,10 @@ def require_free(out: Path) -> None:
         raise InputError(f"{out} exists and is not an empty folder. Choose another --out.")
 
 
-def _engine_source(
+def engine_source(
     loaded: Checkpoint, request: ExportRequest, precision: EnginePrecision, batches: list[Batch], scratch: Path
 ) -> Path:
-    """The ONNX file whose precision the engine shall have; int8 is Q/DQ over fp16."""
+    """Write the ONNX file whose precision the engine shall have; int8 is Q/DQ over fp16."""
     dtype = Dtype.FP32 if precision == EnginePrecision.FP32 else Dtype.FP16
     source = onnx_from_model(loaded.model, scratch / "model.onnx", options=replace(request.options, dtype=dtype)).path
     if precision != EnginePrecision.INT8:
@@ -138,13 +140,18 @@ def _engine_source(
     return qdq_from_onnx(source, scratch / "model_qdq.onnx", ranges, batches=batches).path
 
 
-def _check_text(request: ExportRequest) -> None:
+def check_text(request: ExportRequest) -> None:
+    """Make sure that there is text where the precision needs it.
+
+    Raises:
+        InputError: if there is none.
+    """
     if request.dtype == EnginePrecision.INT8 and request.data is None:
         raise InputError("int8 is checked on real text: pass --data with a file or a data set.")
 
 
-def _batches(request: ExportRequest, loaded: Checkpoint) -> list[Batch]:
-    """Real text for int8; nothing for the other precisions."""
+def text_batches(request: ExportRequest, loaded: Checkpoint) -> list[Batch]:
+    """Real text for int8 as padded batches; nothing for the other precisions."""
     if request.dtype != EnginePrecision.INT8 or request.data is None:
         return []
     rows = load_evaluation(request.data.source).sample(CHECK_TEXTS, seed=0)

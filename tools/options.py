@@ -120,3 +120,7 @@ FirstToken = Annotated[
         help="Classifiers: compute the end of the encoder for the first token alone, which is exact and faster.",
     ),
 ]
+Push = Annotated[
+    str | None, Option("--push", metavar="OWNER/NAME", help="When all is done, upload to this model repository.")
+]
+Private = Annotated[bool, Option("--private", help="With --push: a repository that is created is private.")]

@@ -21,6 +21,7 @@ from pruning.errors import InputError
 from pruning.introspect import arch_from_model, head_from_model
 from pruning.tasks.registry import task_named
 from pruning.tasks.source import load_splits
+from tools.cards import write_run_card
 from tools.console import Steps
 from tools.manifest import MANIFEST, write_manifest
 from tools.run_folder import RunFolder
@@ -166,6 +167,8 @@ def _write_reports(work: Workspace, report: dict[str, Any], bench: BenchResult) 
     write_text(out / "config.yaml", yaml.safe_dump(configuration, sort_keys=False))
     write_text(out / "report.md", markdown_from_report(report))
     write_text(out / "report.html", html_from_report(report, bench))
+    data = work.settings.data
+    write_run_card(work.folder.deploy, report, work.dense, work.settings.model, data.eval_data or data.data)
     settings = work.settings.model_dump(mode="json")
     hardware = environment_from_machine().to_dict()
     facts = {"command": report["command"], "seed": work.settings.seed, "settings": settings, "environment": hardware}

@@ -93,7 +93,7 @@ def prune(work: Workspace) -> Facts:
 
 def export(work: Workspace) -> Facts:
     """Write ``deploy/``, checked against the checkpoint."""
-    result = write_deploy(work.compact.model, work.compact.tokenizer, work.folder.deploy)
+    result = write_deploy(work.compact.model, work.compact.tokenizer, work.folder.deploy, source=work.dense.path)
     row = parity_row(result.path.relative_to(work.folder.path).as_posix(), result.parity)
     return {"parity": [row], "cases": len(result.parity), "nodes": result.nodes, "onnx_bytes": result.bytes}
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import html
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from bench.report import wording
+from exporter.templates import markdown_cell
 
 TEMPLATES = Path(__file__).parent
 
@@ -16,11 +16,6 @@ TEMPLATES = Path(__file__).parent
 def render(template: str, values: dict[str, Any]) -> str:
     """Fill a template of this folder; a value that it names and nobody gave is an error."""
     return _environment().get_template(template).render(values)
-
-
-def markdown_cell(value: object) -> str:
-    """Text that stays inside one cell of a Markdown table and is no HTML."""
-    return html.escape(str(value), quote=False).replace("|", r"\|").replace("\n", " ")
 
 
 def _environment() -> Environment:

@@ -106,7 +106,7 @@ def test_an_engine_is_built_without_a_gpu(wide, slimbert):
 
 
 def test_a_broken_promise_is_exit_code_1(wide, slimbert, monkeypatch):
-    def broken(*arguments):
+    def broken(*arguments, **options):
         raise ParityError([Parity("onnx fp32", "one token", 2.0, 1e-4, False)])
 
     monkeypatch.setattr("tools.exporting.write_deploy_graphs", broken)

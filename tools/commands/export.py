@@ -9,6 +9,7 @@ from typing import Annotated
 from typer import Argument, Option
 
 from exporter.options import Dialect, GraphOptions, Pooling
+from exporter.triton_options import TritonBackend
 from pruning.errors import InputError
 from tools import options
 from tools.console import print_json, say
@@ -20,6 +21,7 @@ class Format(StrEnum):
     ONNX = "onnx"
     TENSORRT = "tensorrt"
     TENSORRT_RTX = "tensorrt-rtx"
+    TRITON = "triton"
 
 
 class Precision(StrEnum):
@@ -33,7 +35,7 @@ class Precision(StrEnum):
 def export(
     checkpoint: Annotated[str, Argument(metavar="CHECKPOINT", help="Folder of a dense or compact checkpoint.")],
     out: Annotated[Path, Option("--out", help="Folder to write; must be new or empty.")],
-    to: Annotated[Format, Option("--to", help="ONNX files, or an engine.")] = Format.ONNX,
+    to: Annotated[Format, Option("--to", help="ONNX files, an engine, or a repository for Triton.")] = Format.ONNX,
     dtype: Annotated[
         Precision, Option("--dtype", help="Precision. In ONNX, the fp32 file is written too.")
     ] = Precision.FP32,
@@ -53,14 +55,23 @@ def export(
     data: Annotated[str | None, Option("--data", help="int8: text to check (and, for engines, calibrate) on.")] = None,
     text_column: options.TextColumn = None,
     target: Annotated[str, Option("--target", help="tensorrt-rtx: GPUs, such as SM80,SM89; default: all.")] = "",
+    backend: Annotated[
+        TritonBackend | None, Option("--backend", help="triton: what runs the model there; default: onnxruntime.")
+    ] = None,
+    name: Annotated[str | None, Option("--name", help="triton: the model's name; default: the checkpoint's.")] = None,
+    push: options.Push = None,
+    private: options.Private = False,
     config: options.Config = None,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
     """Export a dense or compact checkpoint; the files appear only once they answer like the checkpoint."""
     from exporter.engine.options import Library
-    from tools import exporting, settings
+    from tools import exporting, pushing, settings, triton_export
 
+    if to is not Format.TRITON and (backend or name):
+        raise InputError(f"--backend and --name are for --to triton; got --to {to}. Leave them out.")
+    pushing.check(push, private=private)
     if target and to is not Format.TENSORRT_RTX:
         raise InputError(f"--target is for --to tensorrt-rtx; got --to {to}. Leave it out.")
     request = exporting.ExportRequest(
@@ -79,8 +90,15 @@ def export(
         facts = exporting.export_onnx(checkpoint, request, out)
         for file in facts["files"]:
             say(f"{out / file['path']}: {file['dtype']}, {file['bytes'] / 1e6:.1f} MB, {file['seconds']:.1f} s")
+    elif to is Format.TRITON:
+        chosen = backend or TritonBackend.ONNXRUNTIME
+        facts = triton_export.export_triton(checkpoint, request, chosen, name, out)
+        say(f"{out / facts['path']}: {facts['dtype']}, {facts['bytes'] / 1e6:.1f} MB, {facts['backend']}")
     else:
         facts = exporting.export_engine(checkpoint, Library(to.value), request, out)
         say(f"{out / facts['engine']}: {facts['precision']}, {facts['bytes'] / 1e6:.1f} MB, {facts['library']}")
-    say(facts["fusion"])
+    if "fusion" in facts:
+        say(facts["fusion"])
+    if push:
+        facts["pushed"] = pushing.push(out, push, private=private)
     print_json(facts)

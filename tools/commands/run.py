@@ -41,13 +41,16 @@ def run(
     seed: options.Seed = 0,
     with_code: options.WithCode = False,
     resume: options.Resume = False,
+    push: options.Push = None,
+    private: options.Private = False,
     config: options.Config = None,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
     """Prune a fine-tuned BERT, export it, measure it against the original, and write a report."""
-    from tools import pipeline, settings
+    from tools import pipeline, pushing, settings
 
+    pushing.check(push, private=private)
     request = settings.RunSettings(
         model=model,
         task=task,
@@ -85,4 +88,6 @@ def run(
     report = pipeline.run(request, out, resume=resume)
     say(pipeline.headline(report))
     say(f"Report: {out / 'report.html'}")
+    if push:
+        pushing.push_run(out, push, private=private)
     print_json(report)
