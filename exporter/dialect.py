@@ -44,13 +44,8 @@ class EncoderSpec:
 
     @property
     def first_token_layer(self) -> int | None:
-        """From this layer on, only the first token matters: the last one with heads, because tokens meet nowhere else.
-
-        None if every token is read. Where no layer has heads, it is the first.
-        """
-        if not self.first_token:
-            return None
-        return max((index for index, heads in enumerate(self.arch.heads) if heads), default=0)
+        """From this layer on, only the first token matters; None if every token is read."""
+        return self.arch.first_token_layer if self.first_token else None
 
 
 class Operators(ABC):

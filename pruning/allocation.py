@@ -1,12 +1,13 @@
 """Which units to keep within a budget: levels per sublayer, then masks.
 
-A sublayer can be kept at several *levels* (numbers of units). Each level has a cost, the sum of the scores of the units
-it loses, and a price. Choosing one level per sublayer at the lowest total cost within the budget is the multiple-choice
-knapsack problem, solved by dynamic programming.
+A sublayer can be kept at several *levels* (numbers of units). Each level has a price and a cost: the sum of the scores
+of the units it loses, or what a method measured for it. Choosing one level per sublayer at the lowest total cost within
+the budget is the multiple-choice knapsack problem, solved by dynamic programming.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -15,7 +16,7 @@ import torch
 from torch import Tensor
 
 from pruning.arch import ArchSpec
-from pruning.budget import Budget
+from pruning.budget import Budget, Prices, rounded_down
 from pruning.errors import InputError
 from pruning.masks import Masks
 from pruning.scores import Scores
@@ -45,13 +46,39 @@ def arch_from_budget(arch: ArchSpec, scores: Scores, budget: Budget, *, ffn_mult
     Raises:
         InputError: if no architecture fits the budget, or only the empty one.
     """
+    return arch_from_levels(arch, levels_from_scores(scores, budget.prices, ffn_multiple=ffn_multiple), budget)
+
+
+def levels_from_scores(scores: Scores, prices: Prices, *, ffn_multiple: int) -> list[SublayerLevels]:
+    """Levels whose costs are sums of scores: the attention of each layer, then the FFN of each layer."""
+    heads = [_levels(row, price, 1) for row, price in zip(scores.heads, prices.heads, strict=True)]
+    neurons = [_levels(row, price, ffn_multiple) for row, price in zip(scores.neurons, prices.neurons, strict=True)]
+    return heads + neurons
+
+
+def arch_from_levels(arch: ArchSpec, levels: Sequence[SublayerLevels], budget: Budget) -> ArchSpec:
+    """The architecture that loses least within the budget, for costs of any origin.
+
+    Args:
+        arch: of the model to prune.
+        levels: the attention of each layer, then the FFN of each layer.
+        budget: prices and limit; the prices in ``levels`` are its own.
+
+    Raises:
+        InputError: if no architecture fits the budget, or only the empty one; the reachable maximum is named.
+    """
     if budget.spent(arch) <= budget.limit:  # rounding in `cheapest_levels` must not take a unit that fits
         return arch
-    levels = [_levels(row, budget.head_price, 1) for row in scores.heads]
-    levels += [_levels(row, budget.neuron_price, ffn_multiple) for row in scores.neurons]
-    chosen = cheapest_levels(levels, budget.limit)
+    fixed = budget.prices.fixed
+    smallest = fixed + _smallest_price(levels)
+    if smallest > budget.limit:
+        raise InputError(
+            f"the budget ({budget.meaning}) leaves no head and no neuron in any layer. "
+            f"Ask for less: at most {rounded_down(budget.spent(arch) / smallest)} times smaller can be reached."
+        )
+    chosen = cheapest_levels(levels, budget.limit - fixed)
     kept = [int(level.kept[index]) for level, index in zip(levels, chosen, strict=True)]
-    return _not_empty(arch, kept[: len(arch.layers)], kept[len(arch.layers) :], budget)
+    return ArchSpec.from_lists(arch.hidden, arch.head_dim, kept[: len(arch.layers)], kept[len(arch.layers) :])
 
 
 def uniform_arch(arch: ArchSpec, budget: Budget, *, ffn_multiple: int) -> ArchSpec:
@@ -69,7 +96,10 @@ def uniform_arch(arch: ArchSpec, budget: Budget, *, ffn_multiple: int) -> ArchSp
     if best is None:
         raise InputError(f"no uniform architecture fits the budget ({budget.meaning}). Ask for less.")
     heads = [_whole(best[0] * x.heads, 1) for x in arch.layers]
-    return _not_empty(arch, heads, [_width(best[1], x.ffn, ffn_multiple) for x in arch.layers], budget)
+    ffn = [_width(best[1], x.ffn, ffn_multiple) for x in arch.layers]
+    if not any(heads) and not any(ffn):
+        raise InputError(f"the budget ({budget.meaning}) leaves no head and no neuron in any layer. Ask for less.")
+    return ArchSpec.from_lists(arch.hidden, arch.head_dim, heads, ffn)
 
 
 def masks_from_scores(scores: Scores, target: ArchSpec) -> Masks:
@@ -96,44 +126,74 @@ def masks_from_scores(scores: Scores, target: ArchSpec) -> Masks:
 def cheapest_levels(sublayers: Sequence[SublayerLevels], limit: float) -> list[int]:
     """One level index per sublayer: the lowest total cost with a total price of at most ``limit``.
 
-    Prices are rounded up to ten-thousandths of the limit, so the limit always holds; the result is optimal for the
-    rounded prices.
+    Prices are rounded up to ten-thousandths of the limit, so up to one of them per sublayer is lost to rounding: the
+    programme looks that much beyond the limit, too, and takes the best choice whose exact price fits. Nothing within
+    the limit less one ten-thousandth per sublayer is better.
 
     Raises:
         InputError: if even the lowest prices exceed the limit.
 
     Source: multiple-choice knapsack by dynamic programming, as in ZipLM (Kurtic et al. 2023, arXiv:2302.04089).
     """
-    best = np.zeros(BUCKETS + 1)  # lowest cost so far with at most this much spent
+    columns = BUCKETS + len(sublayers) + 1
+    best = np.zeros(columns)  # lowest cost so far with at most this much spent
     choices = []
     for levels in sublayers:
         spent = np.ceil(levels.price / limit * BUCKETS - 1e-9).astype(np.int64)
-        costs = np.full((len(spent), BUCKETS + 1), np.inf)
+        costs = np.full((len(spent), columns), np.inf)
         for index, price in enumerate(spent):
-            if price <= BUCKETS:
-                costs[index, price:] = best[: BUCKETS + 1 - price] + levels.cost[index]
+            if price < columns:
+                costs[index, price:] = best[: columns - price] + levels.cost[index]
         choice = costs.argmin(axis=0)
         choices.append((choice, spent))
-        best = costs[choice, np.arange(BUCKETS + 1)]
-    if not np.isfinite(best[BUCKETS]):
-        floor = sum(float(levels.price.min()) for levels in sublayers)
-        raise InputError(f"the budget of {limit:g} is below the smallest possible price, {floor:g}. Ask for less.")
-    return _trace_back(choices)
+        best = costs[choice, np.arange(columns)]
+    for column in reversed(np.flatnonzero(np.isfinite(best)).tolist()):
+        chosen = _trace_back(choices, column)
+        if column <= BUCKETS or _total_price(sublayers, chosen) <= limit:
+            return _filled(sublayers, chosen, limit)
+    floor = sum(float(levels.price.min()) for levels in sublayers)
+    raise InputError(f"the budget of {limit:g} is below the smallest possible price, {floor:g}. Ask for less.")
 
 
-def _trace_back(choices: Sequence[tuple[np.ndarray, np.ndarray]]) -> list[int]:
-    left, chosen = BUCKETS, []
+def _total_price(sublayers: Sequence[SublayerLevels], chosen: Sequence[int]) -> float:
+    return sum(float(x.price[i]) for x, i in zip(sublayers, chosen, strict=True))
+
+
+def _filled(sublayers: Sequence[SublayerLevels], chosen: Sequence[int], limit: float) -> list[int]:
+    """Spend what is left over: while some other level of one sublayer fits and costs less, take the best."""
+    chosen = list(chosen)
+    while True:
+        left = limit - _total_price(sublayers, chosen)
+        gains = [
+            np.where(x.price - x.price[i] <= left, x.cost[i] - x.cost, -np.inf)
+            for x, i in zip(sublayers, chosen, strict=True)
+        ]
+        best = max(range(len(gains)), key=lambda index: float(gains[index].max()))
+        if gains[best].max() <= 0:
+            return chosen
+        chosen[best] = int(gains[best].argmax())
+
+
+def _trace_back(choices: Sequence[tuple[np.ndarray, np.ndarray]], left: int) -> list[int]:
+    chosen: list[int] = []
     for choice, spent in reversed(choices):
         chosen.append(int(choice[left]))
         left -= int(spent[chosen[-1]])
     return chosen[::-1]
 
 
-def _levels(scores: Tensor, price: int, multiple: int) -> SublayerLevels:
+def _levels(scores: Tensor, prices: np.ndarray, multiple: int) -> SublayerLevels:
     units = len(scores)
     kept = np.array(sorted({*range(0, units + 1, multiple), units}))
     lost = np.concatenate([[0.0], np.cumsum(np.sort(scores.double().numpy()))])  # cost of losing the k lowest
-    return SublayerLevels(kept, lost[units - kept], kept * float(price))
+    return SublayerLevels(kept, lost[units - kept], prices[kept])
+
+
+def _smallest_price(levels: Sequence[SublayerLevels]) -> float:
+    """Price of the cheapest choice that keeps at least one unit."""
+    empty = [float(level.price.min()) for level in levels]
+    steps = [float(x.price[x.kept > 0].min()) - low for x, low in zip(levels, empty, strict=True) if x.kept.any()]
+    return sum(empty) + min(steps, default=math.inf)
 
 
 def _top(scores: Tensor, count: int) -> Tensor:
@@ -159,9 +219,3 @@ def _widest_fraction(arch: ArchSpec, heads: Sequence[int], budget: Budget, multi
         if budget.spent(ArchSpec.from_lists(arch.hidden, arch.head_dim, heads, ffn)) <= budget.limit:
             return fraction
     return None
-
-
-def _not_empty(arch: ArchSpec, heads: Sequence[int], ffn: Sequence[int], budget: Budget) -> ArchSpec:
-    if not any(heads) and not any(ffn):
-        raise InputError(f"the budget ({budget.meaning}) leaves no head and no neuron in any layer. Ask for less.")
-    return ArchSpec.from_lists(arch.hidden, arch.head_dim, heads, ffn)

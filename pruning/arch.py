@@ -82,12 +82,29 @@ class ArchSpec:
         """Weights of the encoder's matrices, biases left out: 4 E D per head and 2 E per neuron."""
         return sum(head_params(self) * x.heads + neuron_params(self) * x.ffn for x in self.layers)
 
-    def encoder_flops(self, sequence: int) -> int:
+    @property
+    def first_token_layer(self) -> int:
+        """From this layer on, a first-token classifier needs the first token alone.
+
+        It is the last layer with heads, because tokens meet nowhere else; without any heads, it is the first layer.
+        """
+        return max((index for index, heads in enumerate(self.heads) if heads), default=0)
+
+    def encoder_flops(self, sequence: int, *, first_token: bool = False) -> int:
         """Floating-point operations of the encoder for one sequence of ``sequence`` tokens.
 
         Matrix products only, a multiply-add counted as two.
+
+        Args:
+            sequence: tokens.
+            first_token: leave out what a first-token classifier does not need (see `first_token_layer`).
         """
-        return sum(head_flops(self, sequence) * x.heads + neuron_flops(self, sequence) * x.ffn for x in self.layers)
+        narrow = self.first_token_layer if first_token else len(self.layers)
+        queries = [sequence if index < narrow else 1 for index in range(len(self.layers))]
+        return sum(
+            head_flops(self, sequence, count) * layer.heads + neuron_flops(self, count) * layer.ffn
+            for layer, count in zip(self.layers, queries, strict=True)
+        )
 
     def to_dict(self) -> dict[str, object]:
         """Plain data, the form used in ``report.json``."""
@@ -144,11 +161,19 @@ def neuron_params(arch: ArchSpec) -> int:
     return 2 * arch.hidden
 
 
-def head_flops(arch: ArchSpec, sequence: int) -> int:
-    """FLOPs of one head for one sequence: four projections, then QK^T and the weighted sum of V."""
-    return 8 * sequence * arch.hidden * arch.head_dim + 4 * sequence * sequence * arch.head_dim
+def head_flops(arch: ArchSpec, sequence: int, queries: int | None = None) -> int:
+    """FLOPs of one head for one sequence: four projections, then QK^T and the weighted sum of V.
+
+    Args:
+        arch: of the encoder.
+        sequence: tokens that have a key and a value.
+        queries: tokens that have a query and an output; default: all.
+    """
+    queries = sequence if queries is None else queries
+    keys_and_values = 4 * sequence * arch.hidden * arch.head_dim
+    return keys_and_values + 4 * queries * arch.head_dim * (arch.hidden + sequence)
 
 
-def neuron_flops(arch: ArchSpec, sequence: int) -> int:
-    """FLOPs of one FFN neuron for one sequence."""
-    return 4 * sequence * arch.hidden
+def neuron_flops(arch: ArchSpec, tokens: int) -> int:
+    """FLOPs of one FFN neuron for ``tokens`` tokens."""
+    return 4 * tokens * arch.hidden

@@ -99,6 +99,7 @@ Resume = Annotated[bool, Option("--resume", help="Continue a stopped run in the 
 Speedup = Annotated[float | None, Option("--speedup", help="Divide the encoder's FLOPs by this.")]
 Density = Annotated[float | None, Option("--density", help="Keep this fraction of the encoder's matrix weights.")]
 Params = Annotated[int | None, Option("--params", help="Keep this many parameters in all.")]
+Bytes = Annotated[int | None, Option("--bytes", help="Keep this many bytes of weights in all, counted as fp32.")]
 Shape = Annotated[str | None, Option("--shape", help="JSON file with the heads and FFN neurons of each layer.")]
 MethodOption = Annotated[Method, Option("--method", help="How heads and neurons are chosen.")]
 Reconstruct = Annotated[

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from pruning.arch import ArchSpec
-from pruning.budget import Budget, density_budget, flops_budget, params_budget
+from pruning.budget import Budget, bytes_budget, density_budget, flops_budget, params_budget
 from pruning.errors import InputError
 from pruning.methods.names import Method
 from pruning.tasks.columns import ColumnNames
@@ -42,11 +42,12 @@ class DataSettings(Settings):
 
 
 class TargetSettings(Settings):
-    """How small: exactly one of the four."""
+    """How small: exactly one of the five."""
 
     speedup: float | None = None
     density: float | None = None
     params: int | None = None
+    bytes: int | None = None
     shape: str | None = None
 
     def chosen(self) -> str:
@@ -58,7 +59,7 @@ class TargetSettings(Settings):
         chosen = [name for name, value in self.model_dump().items() if value is not None]
         if len(chosen) != 1:
             found = " and ".join(f"--{name}" for name in chosen) or "none"
-            raise InputError(f"pass exactly one of --speedup, --density, --params and --shape; got {found}.")
+            raise InputError(f"pass exactly one of --speedup, --density, --params, --bytes and --shape; got {found}.")
         return chosen[0]
 
     def target(self, arch: ArchSpec, params: int, sequence: int) -> Budget | ArchSpec:
@@ -79,6 +80,8 @@ class TargetSettings(Settings):
             return density_budget(arch, self.density)
         if self.params is not None:
             return params_budget(arch, self.params, params)
+        if self.bytes is not None:
+            return bytes_budget(arch, self.bytes, params)
         assert self.speedup is not None
         return flops_budget(arch, self.speedup, sequence)
 

@@ -6,9 +6,17 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pruning.allocation import SublayerLevels, arch_from_budget, cheapest_levels, masks_from_scores, uniform_arch
+from pruning.allocation import (
+    SublayerLevels,
+    arch_from_budget,
+    arch_from_levels,
+    cheapest_levels,
+    levels_from_scores,
+    masks_from_scores,
+    uniform_arch,
+)
 from pruning.arch import ArchSpec
-from pruning.budget import Budget, density_budget, flops_budget
+from pruning.budget import Budget, Prices, density_budget, flops_budget, unit_prices
 from pruning.errors import InputError
 from pruning.scores import Scores, random_scores
 from tests.pruning.compact import UNEVEN
@@ -50,6 +58,31 @@ def test_the_dynamic_programme_finds_the_cheapest_of_all(levels, limit):
 
 @settings(max_examples=60, deadline=None)
 @given(sublayers(), st.floats(0.1, 200))
+def test_rounding_loses_less_than_a_ten_thousandth_per_sublayer(levels, limit):
+    chosen = cheapest_levels(levels, limit)
+    cost = sum(x.cost[i] for x, i in zip(levels, chosen, strict=True))
+    assert cost <= cheapest_by_trying_all(levels, limit * (1 - len(levels) / 10_000)) + 1e-9
+
+
+def test_a_unit_that_just_fits_is_kept():
+    """Rounded up, three prices of a seventh plus the rest would not fit."""
+    level = SublayerLevels(np.array([0, 1]), np.array([1.0, 0.0]), np.array([0.0, 1 / 7]))
+    rest = SublayerLevels(np.array([0, 1]), np.array([1.0, 0.0]), np.array([0.0, 4 / 7 - 1e-12]))
+    assert cheapest_levels([level, level, level, rest], 1.0) == [1, 1, 1, 1]
+
+
+@settings(max_examples=60, deadline=None)
+@given(sublayers(), st.floats(0.1, 200))
+def test_no_single_level_that_fits_is_left_out(levels, limit):
+    chosen = cheapest_levels(levels, limit)
+    spent = sum(x.price[i] for x, i in zip(levels, chosen, strict=True))
+    for x, i in zip(levels, chosen, strict=True):
+        better = x.cost < x.cost[i]
+        assert (spent - x.price[i] + x.price[better] > limit * (1 - 1e-12)).all()
+
+
+@settings(max_examples=60, deadline=None)
+@given(sublayers(), st.floats(0.1, 200))
 def test_the_limit_always_holds(levels, limit):
     chosen = cheapest_levels(levels, limit)
     assert sum(x.price[i] for x, i in zip(levels, chosen, strict=True)) <= limit * (1 + 1e-9)
@@ -79,21 +112,49 @@ def test_an_architecture_keeps_to_budget_and_grid(arch, speedup, seed, multiple)
 def test_a_budget_is_used_up_to_grid_and_rounding(speedup):
     budget = flops_budget(MINILM, speedup, 64)
     found = arch_from_budget(MINILM, random_scores(MINILM, 0), budget, ffn_multiple=16)
-    assert budget.limit - budget.spent(found) < 16 * budget.neuron_price + 12 * budget.limit / 10_000
+    assert budget.limit - budget.spent(found) < 16 * budget.prices.neurons[0][1]
 
 
 def test_the_least_important_units_go_first():
     heads = tuple(torch.tensor([5.0, 1.0, 9.0, 7.0]) * scale for scale in (1, 10, 100))
     neurons = tuple(torch.full((24,), 1e6) for _ in range(3))
-    budget = Budget(100, 1, 100 * 7 + 72 + 5, "seven heads, every neuron and a little for rounding")
+    budget = Budget(unit_prices(DENSE, 100, 1), 100 * 7 + 72, "seven heads and every neuron")
     assert arch_from_budget(DENSE, Scores(heads, neurons), budget, ffn_multiple=1).heads == (0, 3, 4)
 
 
 def test_costs_are_weighed_against_prices():
     """A head costs more to lose than a neuron, but less per unit of price."""
     scores = Scores(tuple(torch.full((4,), 10.0) for _ in range(3)), tuple(torch.full((24,), 1.0) for _ in range(3)))
-    found = arch_from_budget(DENSE, scores, Budget(100, 1, 600, "half"), ffn_multiple=1)
+    found = arch_from_budget(DENSE, scores, Budget(unit_prices(DENSE, 100, 1), 600, "half"), ffn_multiple=1)
     assert (sum(found.heads), sum(found.ffn)) == (5, 72)
+
+
+def test_prices_per_layer_and_level_decide():
+    """Heads are free in layer 1 and neurons come in one step in layer 2: a table of latencies may look like that."""
+    flat, rising, step = np.zeros(5), 100.0 * np.arange(5), np.array([0.0] + [10.0] * 24)
+    prices = Prices((rising, flat, rising), (np.arange(25.0), np.arange(25.0), step))
+    scores = Scores(tuple(torch.ones(4) for _ in range(3)), tuple(torch.ones(24) for _ in range(3)))
+    found = arch_from_budget(DENSE, scores, Budget(prices, 30, "a little"), ffn_multiple=4)
+    assert found.heads == (0, 4, 0)
+    assert found.ffn[2] == 24
+    assert sum(found.ffn[:2]) == 20
+
+
+def test_costs_per_level_may_come_from_anywhere():
+    """Not sums of scores: the second head of layer 0 is worth nothing without the third."""
+    budget = Budget(unit_prices(DENSE, 10, 1), 30 + 72, "three heads and every neuron")
+    levels = levels_from_scores(random_scores(DENSE, 0), budget.prices, ffn_multiple=24)
+    kept = np.arange(5)
+    costs = [np.array([9.0, 8.0, 8.0, 0.0, 0.0]), np.array([2.0, 1.0, 0.5, 0.1, 0.0]), np.array([1.0, 0, 0, 0, 0])]
+    levels[:3] = [SublayerLevels(kept, cost, 10.0 * kept) for cost in costs]
+    assert arch_from_levels(DENSE, levels, budget).heads == (3, 0, 0)
+
+
+def test_a_first_token_classifier_keeps_its_last_ffn():
+    budget = flops_budget(MINILM, 3, 128, first_token=True)
+    found = arch_from_budget(MINILM, random_scores(MINILM, 0), budget, ffn_multiple=32)
+    assert found.ffn[-1] == 1536
+    assert found.encoder_flops(128, first_token=True) <= MINILM.encoder_flops(128, first_token=True) / 3
 
 
 @pytest.mark.parametrize("arch", [DENSE, EMPTY_PARTS, MINILM])
@@ -105,7 +166,7 @@ def test_a_budget_for_everything_keeps_everything(arch):
 
 def test_a_budget_for_nothing_is_refused():
     budget = flops_budget(DENSE, 150, 32)
-    with pytest.raises(InputError, match=r"\(encoder FLOPs / 150 .*\) leaves no head and no neuron in any layer"):
+    with pytest.raises(InputError, match=r"\(encoder FLOPs / 150 .*\) leaves no head and .*: at most 33.00 times"):
         arch_from_budget(DENSE, random_scores(DENSE, 0), budget, ffn_multiple=8)
     with pytest.raises(InputError, match=r"leaves no head and no neuron in any layer. Ask for less"):
         uniform_arch(DENSE, budget, ffn_multiple=8)
@@ -138,7 +199,7 @@ def test_uniform_takes_fractions_of_what_there_is(heads, ffn):
 
 def test_uniform_refuses_a_budget_below_nothing():
     with pytest.raises(InputError, match=r"no uniform architecture fits the budget \(a joke\). Ask for less"):
-        uniform_arch(DENSE, Budget(1, 1, -1, "a joke"), ffn_multiple=1)
+        uniform_arch(DENSE, Budget(unit_prices(DENSE, 1, 1), -1, "a joke"), ffn_multiple=1)
 
 
 def scores_of(heads, neurons):

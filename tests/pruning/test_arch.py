@@ -81,6 +81,15 @@ def test_flops_are_what_torch_counts(sequence):
     assert counter.get_total_flops() == SPEC.encoder_flops(sequence)
 
 
+@pytest.mark.parametrize(("heads", "first"), [([2, 1, 3], 2), ([2, 1, 0], 1), ([2, 0, 0], 0), ([0, 0, 0], 0)])
+def test_flops_of_a_first_token_classifier(heads, first):
+    """From the last layer with heads on: keys and values for all tokens, everything else for one."""
+    arch, S = ArchSpec.from_lists(16, 4, heads, [5, 6, 7]), 10
+    assert arch.first_token_layer == first
+    saved = sum(4 * (S - 1) * 4 * (16 + S) * heads[i] + 4 * (S - 1) * 16 * arch.ffn[i] for i in range(first, 3))
+    assert arch.encoder_flops(S, first_token=True) == arch.encoder_flops(S) - saved
+
+
 @settings(deadline=None)
 @given(arch_specs, st.integers(1, 512))
 def test_costs_add_up_over_units(arch, sequence):

@@ -130,6 +130,7 @@ BAD_OPTIONS = {
     "no target": ((), "exactly one of .* got none"),
     "density": (("--density", "1.5"), "above 0 and at most 1"),
     "params": (("--params", "10"), "can not be pruned"),
+    "bytes": (("--bytes", "10"), "can not be pruned"),
     "no shape file": (("--shape", "missing.json"), "cannot be read"),
     "runtime": (("--speedup", "2", "--runtime", "abacus"), "abacus"),
     "planned runtime": (("--speedup", "2", "--runtime", "tensorrt"), "tensorrt"),

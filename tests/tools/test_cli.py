@@ -76,7 +76,9 @@ def test_verify_accepts_a_run_and_refuses_a_changed_file(project, slimbert):
     assert "deploy/extra.txt: not listed" in out
 
 
-@pytest.mark.parametrize("target", [("--density", "0.5"), ("--params", "5000"), ("--speedup", "1.5")])
+@pytest.mark.parametrize(
+    "target", [("--density", "0.5"), ("--params", "5000"), ("--bytes", "20000"), ("--speedup", "1.5")]
+)
 @pytest.mark.parametrize("method", ["fisher", "magnitude", "uniform", "random"])
 def test_prune_keeps_within_every_budget(project, slimbert, target, method):
     code, out, _ = slimbert(
@@ -90,6 +92,7 @@ def test_prune_keeps_within_every_budget(project, slimbert, target, method):
     limits = {
         "--density": after["encoder_linear_params"] / before["encoder_linear_params"] <= float(value),
         "--params": after["params"] <= float(value),
+        "--bytes": after["bytes"] <= float(value),
         "--speedup": facts["flops_ratio"] >= float(value),
     }
     assert limits[name]

@@ -25,6 +25,7 @@ def run(
     speedup: options.Speedup = None,
     density: options.Density = None,
     params: options.Params = None,
+    size_bytes: options.Bytes = None,
     shape: options.Shape = None,
     method: options.MethodOption = Method.FISHER,
     reconstruct: options.Reconstruct = True,
@@ -66,7 +67,9 @@ def run(
         prune=settings.checked_settings(
             settings.PruneSettings,
             method=method,
-            target=settings.TargetSettings(speedup=speedup, density=density, params=params, shape=shape),
+            target=settings.TargetSettings(
+                speedup=speedup, density=density, params=params, bytes=size_bytes, shape=shape
+            ),
             reconstruct=reconstruct,
             calibration=calibration,
             ffn_multiple=ffn_multiple,
