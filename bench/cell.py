@@ -177,5 +177,10 @@ class Cell:
 
     def __str__(self) -> str:
         runtime = self.runtime if self.one_runtime else "several runtimes"
-        length = f"sequence {self.seq}" if self.workload == FULL else f"{self.workload} texts up to {self.seq} tokens"
-        return f"{runtime}, batch {self.batch}, {length}"
+        return cell_text(runtime, self.workload, self.batch, self.seq)
+
+
+def cell_text(runtime: str, workload: str, batch: int, seq: int) -> str:
+    """What people call a cell."""
+    length = f"sequence {seq}" if workload == FULL else f"{workload} texts up to {seq} tokens"
+    return f"{runtime}, batch {batch}, {length}"

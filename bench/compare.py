@@ -1,30 +1,32 @@
-"""Measure candidates against a baseline over a grid of runtimes, batches and sequence lengths.
+"""Measure candidates against a baseline over a grid, in one process or in several fresh ones, and go on when stopped.
 
-The baseline is loaded twice: its second copy is the A/A control, whose distance from 1 is the noise floor of
-everything else. The order within a cell and the inputs come from one seed.
+``bench.process`` measures; this module says what is missing, hands it out, and puts what comes back together.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import dataclass, field, replace
+from itertools import product
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
-from bench.cell import BASELINE, CONTROL, Cell, InputShape, Repetition
-from bench.contestants import InputSource, checked_inputs, name_models, prepare_models, random_source
-from bench.environment import OtherLoad, environment_from_machine
-from bench.paired import measure_paired
+from bench.cell import FULL, Cell, Repetition
+from bench.contestants import InputSource, name_models
+from bench.environment import environment_from_machine
+from bench.process import CellKey, ProcessJob, Watch, measure_process
 from bench.result import BenchModel, BenchResult, BenchSettings
-from bench.runners.base import Runner
 from bench.runners.registry import runner_class_from_runtime
-from bench.timer import Warmup, time_calls, warm_up
-from pruning.batching import Batch
+from bench.worker import measure_in_fresh_process
+from pruning.errors import InputError
 
 Progress = Callable[[int, int, str], None]
 """Told the steps done, all steps, and what is going on."""
+
+Keep = Callable[[BenchResult], None]
+"""Handed everything measured so far, after each cell and when the measurement is stopped."""
+
+EXTENDABLE = ("runtimes", "batches", "seqs", "workloads", "blocks", "processes")
+"""Settings that may change when a measurement goes on: they ask for more of the same."""
 
 
 def compare(
@@ -51,91 +53,142 @@ def compare(
             is too short or small in vocabulary for the inputs.
     """
     models = name_models([baseline, *candidates], labels)
-    runner_classes = [runner_class_from_runtime(runtime) for runtime in settings.runtimes]
-    cells_per_runtime = len(settings.batches) * len(settings.seqs)
-    contestants = len(models) + 1
-    total = len(runner_classes) * cells_per_runtime * (contestants + settings.blocks)
-    steps = _Steps(progress, total)
-    cells = [
-        cell
-        for runner_class in runner_classes
-        for cell in _measure_runtime(runner_class, models, settings, inputs, steps)
+    return measure(models, settings, {} if inputs is None else {FULL: inputs}, progress=progress)
+
+
+def measure(
+    models: tuple[BenchModel, ...],
+    settings: BenchSettings,
+    sources: Mapping[str, InputSource],
+    *,
+    previous: BenchResult | None = None,
+    progress: Progress = lambda done, total, what: None,
+    keep: Keep = lambda result: None,
+) -> BenchResult:
+    """Measure what ``previous`` lacks.
+
+    Args:
+        models: the baseline, then the candidates.
+        settings: the grid and the effort.
+        sources: inputs by workload; without one for the fixed grid, token ids are random.
+        previous: what an earlier measurement left.
+        progress: called after each warm-up and each block.
+        keep: called with everything so far.
+
+    Raises:
+        InputError: if ``previous`` measured something else, and as `bench.process.measure_process`.
+    """
+    for runtime in {*settings.runtimes, *(model.runtime for model in models if model.runtime)}:
+        runner_class_from_runtime(runtime)
+    inputs = "token ids of real text" if FULL in sources else "random token ids"
+    blank = BenchResult(settings, models, (), environment_from_machine(), inputs)
+    if previous is not None:
+        check_continues(previous, blank)
+        blank = replace(blank, cells=previous.cells, experiments=previous.experiments)
+    state = _State(blank, progress, keep)
+    jobs = [
+        ProcessJob(models, settings, process, missing_blocks(state.result, process), sources)
+        for process in range(settings.processes)
     ]
-    return BenchResult(
-        settings=settings,
-        models=models,
-        cells=tuple(cells),
-        environment=environment_from_machine(),
-        inputs="random token ids" if inputs is None else "token ids of real text",
+    state.total = sum(job.steps for job in jobs)
+    for job in jobs:
+        if job.first_blocks:
+            run = measure_process if settings.processes == 1 else measure_in_fresh_process
+            run(job, Watch(state.step, lambda cell, job=job: state.add(cell, job.process)))  # type: ignore[misc]
+    return state.result
+
+
+def cell_keys(settings: BenchSettings) -> list[CellKey]:
+    """Every cell of the grid, the headline first."""
+    return list(product(settings.runtimes, settings.workloads, settings.batches, settings.seqs))
+
+
+def missing_blocks(result: BenchResult, process: int) -> dict[CellKey, int]:
+    """The cells that a process has not finished, each with the first block it lacks."""
+    measured = {cell.identity: cell.repetitions for cell in result.cells}
+    done = {
+        key: repetitions[process].blocks if len(repetitions := measured.get(key, ())) > process else 0
+        for key in cell_keys(result.settings)
+    }
+    return {key: blocks for key, blocks in done.items() if blocks < result.settings.blocks}
+
+
+def check_continues(previous: BenchResult, wanted: BenchResult) -> None:
+    """Refuse to mix measurements that differ in more than their extent.
+
+    Raises:
+        InputError: naming the first difference.
+    """
+    for name, before, now in (
+        *((name, getattr(previous.settings, name), value) for name, value in vars(wanted.settings).items()
+          if name not in EXTENDABLE),
+        ("models", previous.models, wanted.models),
+        ("inputs", previous.inputs, wanted.inputs),
+        ("machine", previous.environment, wanted.environment),
+    ):  # fmt: skip
+        if before != now:
+            raise InputError(
+                f"the samples file cannot be continued: its {name} differ, {_short(before)} then, {_short(now)} now. "
+                "Measure anew, into another file."
+            )
+
+
+def merge_cell(cells: Sequence[Cell], new: Cell, process: int) -> tuple[Cell, ...]:
+    """``cells`` with what one process measured: a new cell, a new repetition, or more blocks of one.
+
+    Raises:
+        InputError: if the cell was measured before on other inputs, in other precisions or by other contestants.
+    """
+    old = next((cell for cell in cells if cell.identity == new.identity), None)
+    if old is None:
+        return (*cells, new)
+    if (old.shapes, old.dtypes, old.runtimes) != (new.shapes, new.dtypes, new.runtimes):
+        raise InputError(f"{new} was measured before with other inputs or precisions. Measure anew, into another file.")
+    repetitions = list(old.repetitions)
+    if process < len(repetitions):
+        repetitions[process] = _continued(repetitions[process], new.repetitions[0])
+    else:
+        repetitions.append(new.repetitions[0])
+    merged = replace(old, repetitions=tuple(repetitions))
+    return tuple(merged if cell is old else cell for cell in cells)
+
+
+def _continued(before: Repetition, after: Repetition) -> Repetition:
+    samples = {
+        clock: {key: blocks + after.samples_ms[clock][key] for key, blocks in by_key.items()}
+        for clock, by_key in before.samples_ms.items()
+    }
+    shifted = tuple(index + before.blocks for index in after.invalid_blocks)
+    load = (before.other_load * before.blocks + after.other_load * after.blocks) / (before.blocks + after.blocks)
+    return Repetition(
+        after.warmups,
+        samples,
+        load,
+        before.restarts + 1,
+        before.invalid_blocks + shifted,
+        {**before.telemetry, **after.telemetry},
     )
+
+
+def _short(value: object) -> str:
+    text = str(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."
 
 
 @dataclass
-class _Steps:
-    """Counts steps for the progress callback."""
+class _State:
+    """What is known so far, and who wants to know."""
 
-    report: Progress
-    total: int
-    done: int = 0
+    result: BenchResult
+    progress: Progress
+    keep: Keep
+    total: int = 0
+    done: int = field(default=0, init=False)
 
-    def advance(self, what: str) -> None:
+    def step(self, what: str) -> None:
         self.done += 1
-        self.report(self.done, self.total, what)
+        self.progress(self.done, self.total, what)
 
-
-def _measure_runtime(
-    runner_class: type[Runner],
-    models: Sequence[BenchModel],
-    settings: BenchSettings,
-    inputs: InputSource | None,
-    steps: _Steps,
-) -> list[Cell]:
-    """All cells of one runtime, models loaded once."""
-    with ExitStack() as stack:
-        scratch = Path(stack.enter_context(TemporaryDirectory(prefix="slimbert-bench-")))
-        runners = _load_contestants(runner_class, models, settings.threads, scratch, stack)
-        source = inputs or random_source(runners, settings.seed)
-        return [
-            _measure_cell(runners, checked_inputs(runners, source, batch, seq), settings, steps)
-            for batch in settings.batches
-            for seq in settings.seqs
-        ]
-
-
-def _load_contestants(
-    runner_class: type[Runner], models: Sequence[BenchModel], threads: int, scratch: Path, stack: ExitStack
-) -> dict[str, Runner]:
-    """Runners by key: each model prepared once, the baseline loaded twice."""
-    prepared = prepare_models(runner_class, models, scratch)
-    contestants = {BASELINE: prepared[BASELINE], CONTROL: prepared[BASELINE], **prepared}
-    return {key: stack.enter_context(runner_class.load(path, threads)) for key, path in contestants.items()}
-
-
-def _measure_cell(
-    runners: Mapping[str, Runner], batches: Sequence[Batch], settings: BenchSettings, steps: _Steps
-) -> Cell:
-    B, S = batches[0]["input_ids"].shape
-    runtime = next(iter(runners.values())).runtime
-    where = f"{runtime}, batch {B}, sequence {S}"
-    meter = OtherLoad()
-    warmups: dict[str, Warmup] = {}
-    for key, runner in runners.items():
-        warmups[key] = warm_up(partial(runner.run, batches[0]), settings.warmup)
-        steps.advance(f"{where}: {key} warmed up")
-    samples = measure_paired(
-        {key: runner.run for key, runner in runners.items()},
-        batches,
-        settings.plan,
-        partial(time_calls, clocks=settings.clocks),
-        on_block=lambda done: steps.advance(f"{where}: block {done} of {settings.blocks}"),
-    )
-    dtypes = {key: runner.dtype for key, runner in runners.items()}
-    return Cell(
-        runtime=runtime,
-        batch=B,
-        seq=S,
-        runtimes=dict.fromkeys(runners, runtime),
-        dtypes=dtypes,
-        shapes=tuple(InputShape(B, S, int(batch["attention_mask"].sum())) for batch in batches),
-        repetitions=(Repetition(warmups, samples, meter.cores()),),
-    )
+    def add(self, cell: Cell, process: int) -> None:
+        self.result = replace(self.result, cells=merge_cell(self.result.cells, cell, process))
+        self.keep(self.result)

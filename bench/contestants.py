@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 
 from bench.cell import BASELINE
+from bench.facts import artifact_facts
 from bench.inputs import random_batches
 from bench.result import BenchModel
 from bench.runners.base import Runner
@@ -14,22 +15,34 @@ from pruning.batching import Batch
 from pruning.errors import InputError
 
 InputSource = Callable[[int, int], Sequence[Batch]]
-"""Batches of exactly the B and S it is asked for: ``input_batches`` with its texts bound."""
+"""Batches of B rows and at most S tokens: ``input_batches`` with its texts bound."""
 
 
-def name_models(paths: Sequence[Path], labels: Sequence[str] | None = None) -> tuple[BenchModel, ...]:
-    """The baseline and the candidates, each with its key and the name that people see.
+def name_models(
+    paths: Sequence[Path], labels: Sequence[str] | None = None, runtimes: Sequence[str | None] | None = None
+) -> tuple[BenchModel, ...]:
+    """The baseline and the candidates, each with its key, the name that people see, and what identifies its file.
+
+    Args:
+        paths: the baseline, then the candidates.
+        labels: default: the names of their files or folders.
+        runtimes: for each the runtime it is bound to, None for the cell's; default: the cell's for all.
 
     Raises:
-        InputError: if there is no candidate.
+        InputError: if there is no candidate, or a path holds nothing that can be run.
     """
     if len(paths) < 2:
         raise InputError("nothing to compare the baseline with; name at least one candidate.")
+    bound = runtimes or [None] * len(paths)
     if labels is None:
         names = [path.resolve().name for path in paths]
-        labels = names if len(set(names)) == len(names) else [str(path) for path in paths]
+        shown = names if len(set(names)) == len(set(paths)) else [str(path) for path in paths]
+        labels = [f"{name} @ {runtime}" if runtime else name for name, runtime in zip(shown, bound, strict=True)]
     keys = [BASELINE, *(f"candidate-{index + 1}" for index in range(len(paths) - 1))]
-    return tuple(BenchModel(*facts) for facts in zip(keys, labels, map(str, paths), strict=True))
+    return tuple(
+        BenchModel(key, label, str(path), runtime, artifact_facts(path))
+        for key, label, path, runtime in zip(keys, labels, paths, bound, strict=True)
+    )
 
 
 def prepare_models(runner_class: type[Runner], models: Sequence[BenchModel], scratch: Path) -> dict[str, Path]:
@@ -57,7 +70,7 @@ def random_source(runners: Mapping[str, Runner], seed: int) -> InputSource:
     if len(known) < len(sizes):
         raise InputError(
             "the vocabulary size of an ONNX file is unknown, so no random inputs can be drawn. "
-            "Put its config.json beside it, or pass texts."
+            "Put its config.json beside it, or pass texts with --data."
         )
     return partial(random_batches, min(known), seed=seed)
 

@@ -7,7 +7,7 @@ Knows neither BERT nor a runtime. A block visits every contestant in a random or
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TypeVar
@@ -24,6 +24,9 @@ Blocks = tuple[tuple[float, ...], ...]
 
 Samples = dict[str, dict[str, Blocks]]
 """Blocks by clock, then by contestant."""
+
+Block = dict[str, dict[str, tuple[float, ...]]]
+"""Milliseconds of the calls of one block by contestant, then by clock."""
 
 
 @dataclass(frozen=True)
@@ -45,14 +48,20 @@ class BlockPlan:
             )
 
 
-def measure_paired(
+def block_orders(names: Sequence[str], plan: BlockPlan) -> list[tuple[str, ...]]:
+    """The order of contestants in each block, from the seed; more blocks never change the first ones."""
+    generator = random.Random(plan.seed)
+    return [tuple(generator.sample(sorted(names), len(names))) for _ in range(plan.blocks)]
+
+
+def measure_blocks(
     contestants: Mapping[str, Callable[[Input], object]],
     inputs: Sequence[Input],
     plan: BlockPlan,
     time_block: BlockTimer,
-    on_block: Callable[[int], None] = lambda done: None,
-) -> Samples:
-    """Time every contestant on the same rotating inputs, in interleaved ABBA blocks.
+    first: int = 0,
+) -> Iterator[Block]:
+    """Time every contestant on the same rotating inputs, one interleaved ABBA block at a time.
 
     The i-th call of a block sees the same input for every contestant, so samples pair up by position.
 
@@ -61,23 +70,25 @@ def measure_paired(
         inputs: at least 8 buffers, so that no contestant lives off one hot input.
         plan: blocks, calls and the seed of the order.
         time_block: reads the clocks, for instance ``time_calls`` bound to ``WALL``.
-        on_block: told how many blocks are done.
+        first: index of the first block to measure, when the ones before are there already.
 
     Raises:
         InputError: if there are fewer than 8 inputs.
     """
     if len(inputs) < MIN_BUFFERS:
         raise InputError(f"rotating inputs need at least {MIN_BUFFERS} buffers; got {len(inputs)}.")
-    generator = random.Random(plan.seed)
-    blocks = []
-    for index in range(plan.blocks):
-        order = tuple(generator.sample(sorted(contestants), len(contestants)))
+    orders = block_orders(list(contestants), plan)
+    for index in range(first, plan.blocks):
         rotated = [inputs[(index * plan.calls + call) % len(inputs)] for call in range(plan.calls)]
-        blocks.append(_measure_block(contestants, rotated, order, time_block))
-        on_block(index + 1)
+        measured = _measure_block(contestants, rotated, orders[index], time_block)
+        yield {name: measured[name] for name in contestants}
+
+
+def samples_from_blocks(blocks: Sequence[Block]) -> Samples:
+    """Blocks put together by clock and contestant."""
     return {
-        clock: {name: tuple(block[name][clock] for block in blocks) for name in contestants}
-        for clock in blocks[0][next(iter(contestants))]
+        clock: {name: tuple(block[name][clock] for block in blocks) for name in blocks[0]}
+        for clock in next(iter(blocks[0].values()))
     }
 
 
@@ -86,7 +97,7 @@ def _measure_block(
     inputs: Sequence[Input],
     order: Sequence[str],
     time_block: BlockTimer,
-) -> dict[str, dict[str, tuple[float, ...]]]:
+) -> Block:
     """Samples of one block by contestant, then by clock: first half of the inputs in order, second in reverse."""
     half = len(inputs) // 2
     taken: dict[str, list[Mapping[str, tuple[float, ...]]]] = {name: [] for name in order}

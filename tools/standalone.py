@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from transformers import AutoConfig, PretrainedConfig, PreTrainedTokenizerBase
 
-from bench.compare import compare
-from bench.result import BenchResult
 from bench.runners.artifact import DEPLOYED, Artifact, artifact_from_path
 from exporter.describe import describe_onnx
 from exporter.ort_session import predict_from_session, session_from_onnx
@@ -29,8 +26,8 @@ from pruning.tasks.task import Task, settings_from_config
 from tools.console import Steps
 from tools.exporting import require_free
 from tools.model_facts import facts_from_model
-from tools.settings import BenchGrid, DataSettings, PruneSettings, TextSettings
-from tools.stages import EVALUATION_THREADS, bench_settings
+from tools.settings import DataSettings, PruneSettings, TextSettings
+from tools.stages import EVALUATION_THREADS
 
 PRUNE_FACTS = "prune.json"
 
@@ -114,34 +111,6 @@ def evaluate(
     other = None if reference is None else predict_from_model(load_checkpoint(reference).model)
     result = task.evaluate(predict, tokenizer, rows, settings, other)
     return {"model": model, "task": task_name, "metric": asdict(result.metric), "others": result.others}
-
-
-def bench(baseline: Path, candidates: Sequence[Path], grid: BenchGrid, *, seed: int) -> BenchResult:
-    """Measure, with a progress display.
-
-    Raises:
-        InputError: as `bench.compare.compare`.
-    """
-    with Steps() as steps:
-        return compare(
-            baseline,
-            candidates,
-            bench_settings(grid, seed),
-            progress=lambda done, total, what: steps.update("bench", done, total, what),
-        )
-
-
-def cells_under(result: BenchResult, wanted: float) -> list[str]:
-    """A line for every cell and candidate whose interval does not lie at or above ``wanted``."""
-    lines = []
-    for cell in result.cells:
-        for model in result.candidates:
-            ratio = result.comparison(cell, model.key).ratio
-            if ratio.low < wanted:
-                lines.append(
-                    f"{model.label}, {cell}: {ratio.value:.2f}x, at least {ratio.low:.2f}x; wanted {wanted:g}x"
-                )
-    return lines
 
 
 def _predictor(model: str, task: Task) -> tuple[Predict, PreTrainedTokenizerBase, PretrainedConfig]:

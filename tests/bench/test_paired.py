@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from bench.paired import BlockPlan, Samples, measure_paired
+from bench.paired import BlockPlan, Samples, block_orders, measure_blocks, samples_from_blocks
 from bench.timer import Call
 from pruning.errors import InputError
 
@@ -34,7 +34,8 @@ class Notebook:
 def measure(plan: BlockPlan, notebook: Notebook | None = None) -> tuple[Samples, list[tuple[str, int]]]:
     notebook = notebook or Notebook()
     contestants = {name: notebook.contestant(name, factor) for name, factor in {"a": 1, "b": 10, "c": 100}.items()}
-    return measure_paired(contestants, INPUTS, plan, notebook.time_block), notebook.calls
+    blocks = list(measure_blocks(contestants, INPUTS, plan, notebook.time_block))
+    return samples_from_blocks(blocks), notebook.calls
 
 
 def test_samples_are_kept_per_clock_contestant_block_and_call() -> None:
@@ -73,18 +74,21 @@ def test_an_odd_number_of_calls_is_kept() -> None:
     assert [len(block) for block in samples["wall"]["c"]] == [5, 5]
 
 
-def test_on_block_counts() -> None:
-    seen: list[int] = []
-    notebook = Notebook()
-    measure_paired(
-        {"a": notebook.contestant("a", 1)}, INPUTS, BlockPlan(blocks=3, calls=2), notebook.time_block, seen.append
-    )
-    assert seen == [1, 2, 3]
+def test_a_stopped_measurement_goes_on_where_it_was() -> None:
+    plan, notebook = BlockPlan(blocks=5, calls=4), Notebook()
+    whole = list(measure_blocks({"a": notebook.contestant("a", 1)}, INPUTS, plan, notebook.time_block))
+    rest = list(measure_blocks({"a": notebook.contestant("a", 1)}, INPUTS, plan, notebook.time_block, first=3))
+    assert rest == whole[3:]
+
+
+def test_more_blocks_keep_the_order_of_the_first_ones() -> None:
+    few, many = (block_orders(["a", "b", "c"], BlockPlan(blocks=blocks)) for blocks in (4, 9))
+    assert few == many[:4]
 
 
 def test_too_few_buffers_are_refused() -> None:
     with pytest.raises(InputError, match="at least 8 buffers; got 3"):
-        measure_paired({}, INPUTS[:3], BlockPlan(), Notebook().time_block)
+        list(measure_blocks({}, INPUTS[:3], BlockPlan(), Notebook().time_block))
 
 
 @pytest.mark.parametrize("counts", [(0, 4), (3, 1)])

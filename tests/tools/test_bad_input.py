@@ -253,3 +253,43 @@ def test_what_cannot_be_read_is_refused(project, slimbert):
 def test_the_demo_names_what_is_missing(project, slimbert, monkeypatch):
     monkeypatch.setattr("tools.demo.find_spec", lambda name: None)
     assert "pip install --no-deps --require-hashes -r" in refused(slimbert("demo", "--out", "demo"))
+
+
+BAD_BENCH = {
+    "no candidate": (("my-bert",), "name at least one candidate"),
+    "models and samples": (("my-bert", "my-bert", "--from", "bench.json"), "leave the models out"),
+    "no samples": (("--from", "missing.json"), "missing.json cannot be read"),
+    "foreign samples": (("--from", "my-bert/config.json"), "not a benchmark result of schema 2"),
+    "broken samples": (("--from", "reviews.csv"), "not a samples file: invalid JSON"),
+    "foreign file in the way": (("my-bert", "my-bert", "--json", "reviews.csv"), "would be overwritten"),
+    "compare": (("compare", "reviews.csv", "reviews.csv"), "not a samples file"),
+    "processes": (("my-bert", "my-bert", "--processes", "0"), "processes must be at least 1"),
+    "calls": (("my-bert", "my-bert", "--calls", "1"), "calls per block >= 2"),
+    "lengths": (("my-bert", "my-bert", "--lengths", "missing.csv"), "missing.csv"),
+    "bound runtime": (("my-bert@tensorrt", "my-bert"), "tensorrt"),
+}
+
+
+@pytest.mark.parametrize("name", BAD_BENCH)
+def test_a_bad_benchmark_is_refused(project, slimbert, name):
+    arguments, message = BAD_BENCH[name]
+    before = snapshot(project)
+    assert message in refused(slimbert("bench", *arguments))
+    assert snapshot(project) == before
+
+
+def test_texts_need_a_tokenizer(project, slimbert):
+    slimbert("export", "my-bert", "--out", "exported", "--quiet")
+    shutil.copy(project / "exported" / "onnx" / "model.onnx", project / "model.onnx")
+    err = refused(slimbert("bench", "model.onnx", "model.onnx", "--data", "reviews.csv"))
+    assert "no model has a tokenizer beside it" in err
+
+
+def test_a_loaded_machine_is_warned_about_and_refused_if_strict(project, slimbert, monkeypatch):
+    monkeypatch.setattr("bench.environment.OtherLoad.cores", lambda meter: 1_000.0)
+    arguments = ("bench", "my-bert", "my-bert", "--blocks", "2", "--warmup-seconds", "0.001", "--seq", "16")
+    assert "--strict refuses to measure" in refused(slimbert(*arguments, "--strict"))
+    assert not (project / "bench.json").exists()
+    code, _, err = slimbert(*arguments)
+    assert (code, "warning: other programs keep 1000.0" in err) == (0, True)
+    assert "--strict refuses the result" in refused(slimbert("bench", "--from", "bench.json", "--strict"))

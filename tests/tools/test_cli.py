@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 
@@ -136,17 +137,68 @@ def test_finetune_learns_and_resumes_to_the_same_result(project, slimbert):
     assert json.loads(slimbert(*arguments, "--resume")[1]) == json.loads(out)
 
 
-def test_bench_writes_samples_and_page_and_obeys_the_gate(project, slimbert):
-    quick = ("--blocks", "2", "--warmup-seconds", "0.001", "--seq", "16")
-    arguments = ("bench", "my-bert", "my-bert", "--runtime", "torch-cpu,ort-cpu", *quick)
-    code, out, _ = slimbert(*arguments, "--json", "bench.json", "--html", "bench.html", "--fail-under", "1e-6")
+BENCH = ("bench", "my-bert", "my-bert", "--blocks", "2", "--warmup-seconds", "0.001", "--seq", "16")
+
+
+def test_bench_writes_samples_and_pages_and_obeys_the_gate(project, slimbert):
+    outputs = ("--json", "b.json", "--html", "b.html", "--markdown", "b.md")
+    code, out, err = slimbert(*BENCH, "--runtime", "torch-cpu,ort-cpu", *outputs, "--fail-under", "1e-6")
     assert code == 0
     assert "A/A" in out
-    assert json.loads((project / "bench.json").read_text())["schema"] == 2
-    assert (project / "bench.html").read_text().startswith("<!doctype html>")
-    code, out, _ = slimbert(*arguments, "--fail-under", "1e6")
+    assert "writing to b.json ..." in err
+    assert json.loads((project / "b.json").read_text())["schema"] == 2
+    assert (project / "b.html").read_text().startswith("<!doctype html>")
+    assert (project / "b.md").read_text().startswith("# Benchmark")
+    code, out, _ = slimbert("bench", "--from", "b.json", "--fail-under", "1e6")
     assert code == 1
     assert "wanted 1e+06x" in out
+
+
+def test_every_report_is_made_again_from_the_samples_alone(project, slimbert):
+    slimbert(*BENCH, "--html", "first.html", "--markdown", "first.md")
+    shutil.rmtree(project / "my-bert")
+    again = ("--json", "copy.json", "--html", "again.html", "--markdown", "again.md")
+    code, _, _ = slimbert("bench", "--from", "bench.json", *again)
+    assert code == 0
+    for first, second in (("first.html", "again.html"), ("first.md", "again.md"), ("bench.json", "copy.json")):
+        assert (project / first).read_text() == (project / second).read_text()
+
+
+def test_bench_measures_texts_and_their_lengths_and_resumes(project, slimbert):
+    arguments = (*BENCH, "--lengths", "reviews.csv", "--batch", "2", "--quiet")
+    assert slimbert(*arguments) == (0, "", "")
+    cells = json.loads((project / "bench.json").read_text())["cells"]
+    assert [cell["workload"] for cell in cells] == ["full", "padded", "bucketed", "packed"]
+    assert slimbert(*arguments, "--resume")[0] == 0
+    assert json.loads((project / "bench.json").read_text())["cells"] == cells
+
+
+def test_bench_compares_two_samples_files(project, slimbert):
+    slimbert(*BENCH, "--quiet")
+    code, out, _ = slimbert("bench", "compare", "bench.json", "bench.json", "--fail-if-slower", "--json")
+    assert code == 0
+    (change,) = json.loads(out)["changes"]
+    assert change["ratio"]["value"] == pytest.approx(1.0)
+    assert "now / then" in slimbert("bench", "compare", "bench.json", "bench.json")[1]
+
+
+def test_bench_gates_on_slower_candidates(project, slimbert):
+    from bench.samples_file import write_samples  # noqa: PLC0415
+    from tests.bench.fakes import fake_result  # noqa: PLC0415
+
+    old, new = fake_result(), fake_result()
+    swapped = {"baseline": "candidate-1", "control": "candidate-1", "candidate-1": "baseline"}
+    for cell in new.cells:
+        for by_key in cell.repetitions[0].samples_ms.values():
+            by_key.update({key: by_key[other] for key, other in dict(swapped).items() if key == "candidate-1"})
+            by_key["candidate-1"] = tuple(tuple(2 * x for x in block) for block in by_key["candidate-1"])
+    write_samples(project / "old.json", old)
+    write_samples(project / "new.json", new)
+    assert slimbert("bench", "--from", "old.json", "--fail-if-slower")[0] == 0
+    code, out, _ = slimbert("bench", "--from", "new.json", "--fail-if-slower")
+    assert (code, "compact, ort-cpu, batch 1, sequence 128: slower" in out) == (1, True)
+    assert slimbert("bench", "compare", "old.json", "new.json")[0] == 0
+    assert slimbert("bench", "compare", "old.json", "new.json", "--fail-if-slower")[0] == 1
 
 
 def test_feature_extraction_run(project, slimbert):

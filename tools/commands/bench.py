@@ -1,7 +1,8 @@
-"""``slimbert bench``: time any artifacts against a baseline."""
+"""``slimbert bench``: time any artifacts against a baseline, and compare two samples files."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -9,54 +10,140 @@ import typer
 from typer import Argument, Option
 
 from tools import options
+from tools.command_group import MAIN, MainCommandGroup
 from tools.console import say, show
 
+SAMPLES = Path("bench.json")
 
+app = typer.Typer(cls=MainCommandGroup, help="Time any checkpoints and ONNX files against a baseline.")
+
+
+@app.command(MAIN)
 def bench(
-    baseline: Annotated[Path, Argument(metavar="BASELINE", help="Checkpoint, deploy folder or ONNX file.")],
-    candidates: Annotated[list[Path], Argument(metavar="CANDIDATE...", help="What to compare with it.")],
+    models: Annotated[
+        list[str] | None,
+        Argument(
+            metavar="BASELINE CANDIDATE...",
+            help="Checkpoints, deploy folders, ONNX files; PATH@RUNTIME binds one to a runtime.",
+            show_default=False,
+        ),
+    ] = None,
     runtime: options.Runtime = "ort-cpu",
     batch: options.BatchSizes = "1",
     seq: options.Lengths = "128",
     threads: options.Threads = 1,
     blocks: options.Blocks = 30,
+    calls: Annotated[int, Option("--calls", help="Calls of each model per block.")] = 4,
+    processes: Annotated[
+        int, Option("--processes", help="Repeat all of it in this many fresh processes; 5 or more show their spread.")
+    ] = 1,
     warmup_seconds: options.WarmupSeconds = 1.0,
     clock: options.ClockName = "wall",
     seed: options.Seed = 0,
-    json_file: Annotated[Path | None, Option("--json", help="Write all samples and figures to this file.")] = None,
+    data: Annotated[
+        str | None, Option("--data", help="Texts to measure on: as for the other commands; default: random token ids.")
+    ] = None,
+    text_column: options.TextColumn = None,
+    lengths: Annotated[
+        str | None,
+        Option("--lengths", help="Also measure padded, bucketed and packed batches of the texts in this data set."),
+    ] = None,
+    from_file: Annotated[
+        Path | None, Option("--from", help="Measure nothing: report on the samples in this file.")
+    ] = None,
+    json_file: Annotated[
+        Path | None, Option("--json", help="Samples file, kept up to date meanwhile; default: bench.json.")
+    ] = None,
+    resume: Annotated[bool, Option("--resume", help="Measure only what the samples file lacks.")] = False,
     html_file: Annotated[Path | None, Option("--html", help="Write a self-contained page here.")] = None,
+    markdown_file: Annotated[Path | None, Option("--markdown", help="Write Markdown tables here.")] = None,
     fail_under: Annotated[
         float | None, Option("--fail-under", help="Exit 1 if a speedup's interval does not reach this everywhere.")
     ] = None,
+    fail_if_slower: Annotated[
+        bool, Option("--fail-if-slower", help="Exit 1 if a candidate is slower than the baseline anywhere.")
+    ] = False,
+    strict: Annotated[
+        bool, Option("--strict", help="Refuse to measure beside programs that use over a quarter of the cores.")
+    ] = False,
     config: options.Config = None,
     quiet: options.Quiet = False,
 ) -> None:
-    """Time candidates against a baseline: interleaved, with intervals and an A/A control."""
-    from bench.report.bench_report import html_from_result
-    from bench.report.console import console_from_result
-    from pruning.atomic import write_json, write_text
-    from tools import settings, standalone
+    """Time candidates against a baseline: interleaved, with intervals and an A/A control.
 
-    grid = settings.checked_settings(
-        settings.BenchGrid,
-        runtime=options.names(runtime),
-        batch=options.integers(batch, "--batch"),
-        seq=options.integers(seq, "--seq"),
-        threads=threads,
-        blocks=blocks,
-        warmup_seconds=warmup_seconds,
-        clock=clock,
-    )
-    result = standalone.bench(baseline, candidates, grid, seed=seed)
+    ``slimbert bench compare OLD.json NEW.json`` tells whether anything got slower between two samples files.
+    """
+    from bench.report.bench_report import html_from_result, markdown_from_result
+    from bench.report.console import console_from_result
+    from bench.samples_file import read_samples, write_samples
+    from pruning.atomic import write_text
+    from pruning.errors import InputError
+    from tools import benching, settings, stages
+
+    if from_file is not None:
+        if models:
+            raise InputError(f"--from {from_file} measures nothing; leave the models out, or --from.")
+        result = read_samples(from_file)
+        if json_file is not None:
+            write_samples(json_file, result)
+    else:
+        named = benching.models_from_words(models or [])
+        sources = benching.sources_from_data(
+            named,
+            None if data is None else settings.DataSettings(data=data, text_column=text_column),
+            None if lengths is None else settings.DataSettings(data=lengths, text_column=text_column),
+            seed,
+        )
+        grid = settings.checked_settings(
+            settings.BenchGrid,
+            runtime=options.names(runtime),
+            batch=options.integers(batch, "--batch"),
+            seq=options.integers(seq, "--seq"),
+            threads=threads,
+            blocks=blocks,
+            warmup_seconds=warmup_seconds,
+            clock=clock,
+        )
+        workloads = benching.workloads_from_sources(sources)
+        asked = replace(stages.bench_settings(grid, seed), calls=calls, processes=processes, workloads=workloads)
+        samples = json_file or SAMPLES
+        result = benching.bench(named, asked, sources, samples, resume=resume, strict=strict)
+        json_file = samples
     show(console_from_result(result))
     if json_file is not None:
-        write_json(json_file, result.to_dict())
         say(f"Samples: {json_file}")
     if html_file is not None:
         write_text(html_file, html_from_result(result))
         say(f"Page: {html_file}")
-    slow = [] if fail_under is None else standalone.cells_under(result, fail_under)
-    for line in slow:
+    if markdown_file is not None:
+        write_text(markdown_file, markdown_from_result(result))
+        say(f"Markdown: {markdown_file}")
+    if strict:
+        benching.check_idle(result)
+    failed = [] if fail_under is None else benching.cells_under(result, fail_under)
+    failed += benching.cells_slower(result) if fail_if_slower else []
+    for line in failed:
         say(line)
-    if slow:
+    if failed:
+        raise typer.Exit(1)
+
+
+@app.command("compare")
+def compare(
+    old: Annotated[Path, Argument(metavar="OLD.json", help="Samples file of before.")],
+    new: Annotated[Path, Argument(metavar="NEW.json", help="Samples file of now.")],
+    fail_if_slower: Annotated[bool, Option("--fail-if-slower", help="Exit 1 if anything got slower.")] = False,
+    as_json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Tell whether anything got slower between two samples files."""
+    from bench.regression import regression_from_results
+    from bench.report.regression import console_from_regression, dict_from_regression
+    from bench.samples_file import read_samples
+    from tools.console import print_json
+
+    regression = regression_from_results(read_samples(old), read_samples(new))
+    show(console_from_regression(regression))
+    print_json(dict_from_regression(regression))
+    if fail_if_slower and regression.slower:
         raise typer.Exit(1)

@@ -1,0 +1,142 @@
+"""What one process measures: models loaded once per runtime, then cell after cell, interleaved with the baseline.
+
+The baseline is loaded twice: its second copy is the A/A control, whose distance from 1 is the noise floor of
+everything else. The order within a cell and random inputs come from one seed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from bench.cell import BASELINE, CONTROL, FULL, Cell, InputShape, Repetition, cell_text
+from bench.contestants import InputSource, checked_inputs, prepare_models, random_source
+from bench.environment import OtherLoad
+from bench.paired import Block, BlockPlan, measure_blocks, samples_from_blocks
+from bench.result import BenchModel, BenchSettings
+from bench.runners.base import Runner
+from bench.runners.registry import runner_class_from_runtime
+from bench.timer import Warmup, time_calls
+from pruning.batching import Batch
+from pruning.errors import InputError
+
+CellKey = tuple[str, str, int, int]
+"""Runtime, workload, batch and sequence length: see `Cell.identity`."""
+
+
+@dataclass(frozen=True)
+class ProcessJob:
+    """What one process is to measure.
+
+    Args:
+        models: the baseline, then the candidates.
+        settings: the grid and the effort.
+        process: index of this process; it shifts the seed of the order.
+        first_blocks: the cells to measure, each with the index of the first block that is missing.
+        sources: inputs by workload; without one for the fixed grid, token ids are random.
+    """
+
+    models: tuple[BenchModel, ...]
+    settings: BenchSettings
+    process: int
+    first_blocks: Mapping[CellKey, int]
+    sources: Mapping[str, InputSource]
+
+    @property
+    def steps(self) -> int:
+        """Warm-ups and blocks, as a progress bar counts them."""
+        contestants = len(self.models) + 1
+        return sum(contestants + self.settings.blocks - first for first in self.first_blocks.values())
+
+    @property
+    def plan(self) -> BlockPlan:
+        """Blocks of one cell."""
+        settings = self.settings
+        return BlockPlan(settings.blocks, settings.calls, settings.seed + self.process)
+
+
+@dataclass(frozen=True)
+class Watch:
+    """Who is told what happens: ``step`` after each warm-up and block, ``cell`` when a cell ends or is stopped."""
+
+    step: Callable[[str], None]
+    cell: Callable[[Cell], None]
+
+
+def measure_process(job: ProcessJob, watch: Watch) -> None:
+    """Measure every cell of the job; what was measured of a cell is handed over even if it is interrupted.
+
+    Raises:
+        InputError: if a runtime is not available, or a model cannot be run in one or is too short or small in
+            vocabulary for the inputs.
+    """
+    for runtime in dict.fromkeys(key[0] for key in job.first_blocks):
+        with ExitStack() as stack:
+            scratch = Path(stack.enter_context(TemporaryDirectory(prefix="slimbert-bench-")))
+            runners = _load_contestants(runtime, job, scratch, stack)
+            for key in [key for key in job.first_blocks if key[0] == runtime]:
+                _measure_cell(runners, key, job, watch)
+
+
+def _load_contestants(runtime: str, job: ProcessJob, scratch: Path, stack: ExitStack) -> dict[str, Runner]:
+    """Runners by key: each model prepared once, the baseline loaded twice."""
+    classes = {model.key: runner_class_from_runtime(model.runtime or runtime) for model in job.models}
+    prepared: dict[str, Path] = {}
+    for model in job.models:
+        prepared |= prepare_models(classes[model.key], [model], scratch)
+    contestants = {BASELINE: prepared[BASELINE], CONTROL: prepared[BASELINE], **prepared}
+    threads = job.settings.threads
+    classes[CONTROL] = classes[BASELINE]
+    return {key: stack.enter_context(classes[key].load(path, threads)) for key, path in contestants.items()}
+
+
+def _measure_cell(runners: Mapping[str, Runner], key: CellKey, job: ProcessJob, watch: Watch) -> None:
+    runtime, workload, B, S = key
+    batches = checked_inputs(runners, _source(runners, workload, job), B, S)
+    shapes = tuple(_input_shape(batch) for batch in batches)
+    where = cell_text(*key)
+    warmups = {}
+    for name, runner in runners.items():
+        warmups[name] = _warm_up(runner, batches, job.settings)
+        watch.step(f"{where}: {name} warmed up")
+    meter, blocks = OtherLoad(), list[Block]()
+    try:
+        for block in measure_blocks(
+            {name: runner.run for name, runner in runners.items()},
+            batches,
+            job.plan,
+            partial(time_calls, clocks=job.settings.clocks),
+            job.first_blocks[key],
+        ):
+            blocks.append(block)
+            watch.step(f"{where}: block {job.first_blocks[key] + len(blocks)} of {job.settings.blocks}")
+    finally:
+        if blocks:
+            repetition = Repetition(warmups, samples_from_blocks(blocks), meter.cores())
+            runtimes = {name: runner.runtime for name, runner in runners.items()}
+            dtypes = {name: runner.dtype for name, runner in runners.items()}
+            watch.cell(Cell(runtime, B, S, runtimes, dtypes, shapes, (repetition,), workload))
+
+
+def _warm_up(runner: Runner, batches: Sequence[Batch], settings: BenchSettings) -> Warmup:
+    """Run every shape once, so that none is met for the first time on the clock, then warm up on the first."""
+    for batch in {tuple(batch["input_ids"].shape): batch for batch in batches}.values():
+        runner.run(batch)
+    return runner.warm_up(batches[0], settings.warmup)
+
+
+def _source(runners: Mapping[str, Runner], workload: str, job: ProcessJob) -> InputSource:
+    if workload in job.sources:
+        return job.sources[workload]
+    if workload != FULL:
+        raise InputError(f"{workload} batches need texts of different lengths; pass --lengths DATA.")
+    return random_source(runners, job.settings.seed)
+
+
+def _input_shape(batch: Batch) -> InputShape:
+    B, S = batch["input_ids"].shape
+    return InputShape(B, S, int(batch["attention_mask"].sum()))

@@ -1,0 +1,48 @@
+"""The samples file, ``bench.json``: written whole or not at all, checked when read."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from bench.result import BenchResult
+from pruning.atomic import write_text
+from pruning.errors import InputError
+
+
+def write_samples(path: Path, result: BenchResult) -> None:
+    """Replace the samples file by everything measured so far."""
+    write_text(path, json.dumps(result.to_dict(), allow_nan=False) + "\n")
+
+
+def read_samples(path: Path) -> BenchResult:
+    """Read a samples file; every figure can be recomputed from what it returns.
+
+    Raises:
+        InputError: if the file is missing, broken, or something else.
+    """
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path} cannot be read ({error}). Pass the --json file of slimbert bench.") from error
+    except json.JSONDecodeError as error:
+        raise InputError(f"{path} is not a samples file: invalid JSON ({error}).") from error
+    if not isinstance(data, dict):
+        raise InputError(f"{path} is not a samples file: it holds {type(data).__name__}, not a JSON object.")
+    try:
+        return BenchResult.from_dict(data)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
+
+
+def require_samples_or_nothing(path: Path) -> None:
+    """Refuse to write over a file that holds anything but samples.
+
+    Raises:
+        InputError: if there is such a file.
+    """
+    if path.exists():
+        try:
+            read_samples(path)
+        except InputError as error:
+            raise InputError(f"{path} would be overwritten, and it is no samples file. Pass another --json.") from error

@@ -1,0 +1,153 @@
+"""``slimbert bench``: what is asked for, made ready, measured with progress, and held against the gates."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from bench.cell import FULL
+from bench.compare import measure
+from bench.contestants import InputSource, name_models
+from bench.environment import OtherLoad, core_count, is_loaded
+from bench.result import BenchModel, BenchResult, BenchSettings
+from bench.runners.registry import PLANNED, RUNNERS
+from bench.samples_file import read_samples, require_samples_or_nothing, write_samples
+from bench.statistics import Verdict
+from bench.workloads import length_sources, text_sources
+from pruning.checkpoint import load_tokenizer, read_config
+from pruning.errors import InputError
+from pruning.tasks.source import load_evaluation
+from tools.console import Steps
+from tools.settings import DataSettings
+
+LOAD_SECONDS = 0.5
+"""How long the load of other programs is watched before a measurement."""
+
+
+def models_from_words(words: Sequence[str]) -> tuple[BenchModel, ...]:
+    """The baseline and the candidates as a command line names them: ``PATH``, or ``PATH@RUNTIME``.
+
+    Raises:
+        InputError: if there is no candidate, or a path holds nothing that can be run.
+    """
+    bound = [_path_and_runtime(word) for word in words]
+    return name_models([path for path, _ in bound], runtimes=[runtime for _, runtime in bound])
+
+
+def sources_from_data(
+    models: Sequence[BenchModel], texts: DataSettings | None, lengths: DataSettings | None, seed: int
+) -> dict[str, InputSource]:
+    """Inputs from the user's data, tokenised by the first model that has a tokenizer.
+
+    The fixed grid is cut from ``texts``, or from ``lengths`` if there are no others.
+
+    Raises:
+        InputError: if the data cannot be read, or no model has a tokenizer.
+    """
+    given = texts or lengths
+    if given is None:
+        return {}
+    folder = _folder_with_tokenizer(models)
+    tokenizer = load_tokenizer(folder, read_config(folder)["vocab_size"])
+    sources = text_sources(tokenizer, load_evaluation(given.source).texts, seed)
+    if lengths is not None:
+        sources |= length_sources(tokenizer, load_evaluation(lengths.source).texts, seed)
+    return sources
+
+
+def bench(
+    models: tuple[BenchModel, ...],
+    settings: BenchSettings,
+    sources: Mapping[str, InputSource],
+    samples: Path,
+    *,
+    resume: bool,
+    strict: bool,
+) -> BenchResult:
+    """Measure with a progress display; whatever was measured is in ``samples``, also after Ctrl-C.
+
+    Raises:
+        InputError: if the machine is loaded and ``strict``, if ``samples`` holds something else, and as
+            `bench.compare.measure`.
+    """
+    require_samples_or_nothing(samples)
+    with Steps() as steps:
+        _check_load(steps, strict)
+        steps.note(f"writing to {samples} ...")
+        result = measure(
+            models,
+            settings,
+            sources,
+            previous=read_samples(samples) if resume and samples.exists() else None,
+            progress=lambda done, total, what: steps.update("bench", done, total, what),
+            keep=lambda result: write_samples(samples, result),
+        )
+    write_samples(samples, result)
+    return result
+
+
+def check_idle(result: BenchResult) -> None:
+    """Refuse a result that was measured beside other work.
+
+    Raises:
+        InputError: if others kept more than a quarter of the cores busy.
+    """
+    if result.loaded:
+        raise InputError(_load_text(result.other_load, result.environment.cores) + "; --strict refuses the result.")
+
+
+def cells_under(result: BenchResult, wanted: float) -> list[str]:
+    """A line for every cell and candidate whose interval does not lie at or above ``wanted``."""
+    return [
+        f"{model.label}, {cell}: {ratio.value:.2f}x, at least {ratio.low:.2f}x; wanted {wanted:g}x"
+        for cell in result.cells
+        for model in result.candidates
+        if (ratio := result.comparison(cell, model.key).ratio).low < wanted
+    ]
+
+
+def cells_slower(result: BenchResult) -> list[str]:
+    """A line for every cell and candidate that is slower than the baseline."""
+    return [
+        f"{model.label}, {cell}: slower, {comparison.ratio}"
+        for cell in result.cells
+        for model in result.candidates
+        if (comparison := result.comparison(cell, model.key)).verdict is Verdict.SLOWER
+    ]
+
+
+def workloads_from_sources(sources: Mapping[str, InputSource]) -> tuple[str, ...]:
+    """The fixed grid first, then the length distributions that there are texts for."""
+    return (FULL, *(name for name in sources if name != FULL))
+
+
+def _path_and_runtime(word: str) -> tuple[Path, str | None]:
+    """A path may hold an @ of its own: only a known runtime behind the last one counts."""
+    path, at, runtime = word.rpartition("@")
+    known = at and runtime in (*RUNNERS, *PLANNED)
+    return (Path(path), runtime) if known else (Path(word), None)
+
+
+def _folder_with_tokenizer(models: Sequence[BenchModel]) -> Path:
+    for model in models:
+        path = Path(model.path)
+        for folder in (path, path.parent, path.parent.parent):
+            if (folder / "tokenizer_config.json").is_file() and (folder / "config.json").is_file():
+                return folder
+    raise InputError("no model has a tokenizer beside it, so --data and --lengths cannot be tokenised. Add one.")
+
+
+def _check_load(steps: Steps, strict: bool) -> None:
+    meter = OtherLoad()
+    time.sleep(LOAD_SECONDS)
+    busy, cores = meter.cores(), core_count()
+    if not is_loaded(busy, cores):
+        return
+    if strict:
+        raise InputError(_load_text(busy, cores) + "; --strict refuses to measure. Wait, or leave --strict out.")
+    steps.note(f"warning: {_load_text(busy, cores)}; timings will wander ...")
+
+
+def _load_text(busy: float, cores: int) -> str:
+    return f"other programs keep {busy:.1f} of {cores} cores busy"
