@@ -38,7 +38,7 @@ clean:
 $(VENV)/installed: pyproject.toml constraints.txt tools/demo_assets.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python $(PIP) --constraint constraints.txt torch
-	$(BIN)/python $(PIP) --constraint constraints.txt --editable '.[cpu,dev,tensorrt-rtx]'
+	$(BIN)/python $(PIP) --constraint constraints.txt --editable '.[cpu,dev,openvino,tensorrt-rtx]'
 	$(BIN)/python $(PIP) --no-deps --require-hashes --requirement tools/demo_assets.txt
 	touch $@
 

@@ -32,7 +32,8 @@ def examine() -> dict[str, Any]:
     return {
         "versions": versions,
         "providers": _providers(versions),
-        "runtimes": sorted(name for name in RUNNERS if not name.startswith("ort") or _has_onnxruntime(versions)),
+        "runtimes": sorted(name for name, runner in RUNNERS.items() if runner.missing() is None),
+        "missing_runtimes": {name: missing for name, runner in RUNNERS.items() if (missing := runner.missing())},
         "gpus": _gpus(),
         "problems": problems_from_versions(versions),
         "advice": advice_from_versions(versions),

@@ -107,7 +107,9 @@ Reconstruct = Annotated[
 ]
 Calibration = Annotated[int, Option("--calibration", help="Unlabelled texts to fit on.")]
 FfnMultiple = Annotated[int, Option("--ffn-multiple", help="FFN widths are multiples of this.")]
-Runtime = Annotated[str, Option("--runtime", help="Runtimes to measure in, separated by commas: ort-cpu, torch-cpu.")]
+Runtime = Annotated[
+    str, Option("--runtime", help="Runtimes to measure in, separated by commas: ort-cpu, torch-cpu, openvino.")
+]
 BatchSizes = Annotated[str, Option("--batch", help="Batch sizes to measure, separated by commas.")]
 Lengths = Annotated[str, Option("--seq", help="Sequence lengths to measure, separated by commas.")]
 Blocks = Annotated[int, Option("--blocks", help="Interleaved blocks per measurement.")]

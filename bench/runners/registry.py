@@ -6,6 +6,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from bench.runners.base import DEFAULTS, Runner, RunnerOptions
+from bench.runners.openvino_cpu import OpenVinoRunner
 from bench.runners.ort_cpu import OrtCpuRunner
 from bench.runners.torch_cpu import TorchCpuRunner
 from pruning.errors import InputError
@@ -13,8 +14,9 @@ from pruning.errors import InputError
 RUNNERS: dict[str, type[Runner]] = {
     TorchCpuRunner.runtime: TorchCpuRunner,
     OrtCpuRunner.runtime: OrtCpuRunner,
+    OpenVinoRunner.runtime: OpenVinoRunner,
 }
-PLANNED = ("torch-cuda", "ort-cuda", "openvino", "tensorrt", "tensorrt-rtx")
+PLANNED = ("torch-cuda", "ort-cuda", "tensorrt", "tensorrt-rtx")
 
 
 def runner_class_from_runtime(runtime: str) -> type[Runner]:

@@ -17,7 +17,7 @@ from pruning.errors import InputError
 from tests.tiny import VOCAB, tiny_batch, tiny_bert
 
 
-@pytest.mark.parametrize("runtime", ["torch-cpu", "ort-cpu"])
+@pytest.mark.parametrize("runtime", ["torch-cpu", "ort-cpu", "openvino"])
 @pytest.mark.parametrize("padding", ["none", "right", "left", "holes"])
 def test_runner_answers_like_the_model(runtime: str, padding: str, dense: Path) -> None:
     batch = tiny_batch(padding=padding)
@@ -36,7 +36,7 @@ def test_ort_takes_a_deploy_folder_and_an_onnx_file(where: str, deployed: Path) 
         assert (runner.runtime, runner.dtype, runner.limits) == ("ort-cpu", "fp32", Limits(len(VOCAB), 40))
 
 
-@pytest.mark.parametrize("runtime", ["torch-cpu", "ort-cpu"])
+@pytest.mark.parametrize("runtime", ["torch-cpu", "ort-cpu", "openvino"])
 def test_runner_knows_the_limits_of_a_checkpoint(runtime: str, dense: Path) -> None:
     with load_runner(runtime, dense) as runner:
         assert (runner.dtype, runner.limits) == ("fp32", Limits(len(VOCAB), 40))
@@ -78,14 +78,14 @@ def test_weights_beside_an_onnx_file_make_a_checkpoint(deployed: Path, tmp_path:
     assert artifact_from_path(both) is Artifact.CHECKPOINT
 
 
-@pytest.mark.parametrize("runtime", ["torch-cuda", "ort-cuda", "openvino", "tensorrt", "tensorrt-rtx"])
+@pytest.mark.parametrize("runtime", ["torch-cuda", "ort-cuda", "tensorrt", "tensorrt-rtx"])
 def test_a_planned_runtime_is_refused(runtime: str, dense: Path) -> None:
-    with pytest.raises(InputError, match="is not available yet; available: ort-cpu, torch-cpu"):
+    with pytest.raises(InputError, match="is not available yet; available: openvino, ort-cpu, torch-cpu"):
         load_runner(runtime, dense)
 
 
 def test_an_unknown_runtime_is_refused(dense: Path) -> None:
-    with pytest.raises(InputError, match="runtime 'abacus' is unknown; available: ort-cpu, torch-cpu"):
+    with pytest.raises(InputError, match="runtime 'abacus' is unknown; available: openvino, ort-cpu, torch-cpu"):
         load_runner("abacus", dense)
 
 

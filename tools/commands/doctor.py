@@ -20,6 +20,8 @@ def doctor(
     for name, version in facts["versions"].items():
         say(f"{name:18} {version or 'not installed'}")
     say(f"{'runtimes':18} {', '.join(facts['runtimes'])}")
+    for name, missing in facts["missing_runtimes"].items():
+        say(f"{'no ' + name:18} {missing}")
     say(f"{'gpu':18} {', '.join(facts['gpus']) or 'none'}")
     for line in facts["advice"]:
         say(f"to add: {line}")
