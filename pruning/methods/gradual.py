@@ -1,0 +1,251 @@
+"""Gradual pruning: prune a little, let the model learn from its teacher, prune again. One run, a family of models.
+
+Every round is one-shot pruning to the next budget, then training on unlabelled text against the teacher's answers and
+hidden states. Each round's model is a checkpoint of its own, better the more rounds came before it.
+
+Source: ZipLM, Kurtic et al. 2023, arXiv:2302.04089 (gradual runs with token-level distillation).
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from transformers import PreTrainedModel
+
+from pruning.arch import ArchSpec
+from pruning.atomic import atomic_folder, recover_folder, write_json
+from pruning.batching import Encodings, predict_from_model
+from pruning.budget import Budget
+from pruning.calibration import Calibration
+from pruning.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from pruning.distillation import Distillation, DistillationOptions, check_teacher
+from pruning.divergence import divergence
+from pruning.errors import InputError
+from pruning.introspect import arch_from_model
+from pruning.methods.oneshot import OneshotOptions, prune_oneshot
+from pruning.objective import Objective
+from pruning.training import TrainingOptions, train
+
+RECORD, PRUNED, STATES, REQUEST = "gradual.json", "pruned", "states", "request.json"
+
+FOLDER_NAME = re.compile(r"\w[\w.-]*")
+
+GradualProgress = Callable[[str, int, int], None]
+"""Called with the round and phase, what is done and the total."""
+
+
+@dataclass(frozen=True)
+class Round:
+    """A ``name``, which becomes a folder, and what the model of this round may cost."""
+
+    name: str
+    target: Budget | ArchSpec
+
+
+@dataclass(frozen=True)
+class GradualOptions:
+    """What to prune to, and how to train in between.
+
+    Args:
+        rounds: from the largest budget to the smallest.
+        oneshot: how each round prunes; its own target is not used.
+        training: of every round; the rate rises and falls anew in each.
+        distillation: the loss of every round.
+
+    Raises:
+        InputError: unless there are rounds, each with a name of its own that can be a folder.
+    """
+
+    rounds: tuple[Round, ...]
+    oneshot: OneshotOptions
+    training: TrainingOptions = field(
+        default_factory=lambda: TrainingOptions(epochs=1, learning_rate=8e-5, freeze_word_embeddings=True)
+    )
+    distillation: DistillationOptions = field(default_factory=lambda: DistillationOptions(hidden=1.0))
+
+    def __post_init__(self) -> None:
+        names = [x.name for x in self.rounds]
+        if not names or len(set(names)) < len(names) or not all(map(FOLDER_NAME.fullmatch, names)):
+            raise InputError(f"gradual pruning needs rounds with different names that can be folders; got {names}.")
+
+
+@dataclass(frozen=True, eq=False)
+class Lesson:
+    """Who teaches, on which texts, tokenised as both models read them; ``truth`` is the task's objective on them."""
+
+    teacher: PreTrainedModel
+    encodings: Encodings
+    truth: Objective | None = None
+
+
+@dataclass(frozen=True)
+class GradualStep:
+    """One model of the family: its checkpoint ``folder`` and how it came about.
+
+    Divergences are distances to the teacher on texts that chose nothing and trained nothing: right after pruning, and
+    after training.
+    """
+
+    name: str
+    folder: Path
+    arch: ArchSpec
+    divergence_pruned: float
+    divergence: float
+    steps: int
+    seconds: Mapping[str, float]
+
+
+def prune_gradually(
+    student: Checkpoint,
+    lesson: Lesson,
+    calibration: Calibration,
+    options: GradualOptions,
+    out: Path,
+    progress: GradualProgress = lambda what, done, total: None,
+) -> tuple[GradualStep, ...]:
+    """Prune and train round after round; ``out`` gets one checkpoint folder per round.
+
+    A stopped run is continued by calling again with the same arguments: finished rounds are read, a pruned model is
+    not pruned again, and training goes on at the next batch, to the same result as without the stop.
+
+    Args:
+        student: the dense model to start from, or a compact one; not modified.
+        lesson: the teacher, dense or larger, and the texts to train on.
+        calibration: unlabelled texts for pruning; those it reports on should not be in the lesson.
+        options: see `GradualOptions`.
+        out: made if it does not exist.
+        progress: told what goes on.
+
+    Raises:
+        InputError: if the teacher does not fit, a target cannot be met, the loss diverges, or ``out`` holds another
+            run.
+    """
+    check_teacher(lesson.teacher, student.model, options.distillation)
+    loss = Distillation(lesson.teacher, lesson.encodings, options.distillation, lesson.truth)
+    _claim(out, student, options, loss)
+    steps, current = [], student
+    for item in options.rounds:
+        folder = out / item.name
+        recover_folder(folder)
+        if not (folder / RECORD).is_file():
+            _run_round(current, lesson.teacher, calibration, loss, _RoundPlan(item, options, folder, progress))
+        steps.append(_read_step(folder))
+        current = load_checkpoint(folder)
+    return tuple(steps)
+
+
+@dataclass(frozen=True)
+class _RoundPlan:
+    """One round, how it is run, where its model goes, and who is told."""
+
+    round: Round
+    options: GradualOptions
+    folder: Path
+    progress: GradualProgress
+
+    @property
+    def work(self) -> Path:
+        """What the round leaves while it lasts."""
+        return self.folder.with_name(f".{self.folder.name}.work")
+
+
+def _run_round(
+    current: Checkpoint,
+    teacher: PreTrainedModel,
+    calibration: Calibration,
+    loss: Distillation,
+    plan: _RoundPlan,
+) -> None:
+    """Prune, or read what was pruned before a stop; train; write the checkpoint and its record in one move."""
+    reference = predict_from_model(teacher)
+    if not (plan.work / PRUNED / RECORD).is_file():
+        _prune(current, plan, calibration)
+    pruned = load_checkpoint(plan.work / PRUNED)
+    facts = json.loads((plan.work / PRUNED / RECORD).read_text(encoding="utf-8"))
+    facts["divergence_pruned"] = divergence(reference, predict_from_model(pruned.model), calibration.report)
+
+    def on_step(done: int, total: int, value: float) -> None:
+        plan.progress(f"{plan.round.name}: train (loss {value:.3f})", done, total)
+
+    run = train(pruned.model, loss, plan.options.training, plan.work / STATES, on_step=on_step)
+    trained = pruned.model.cpu()
+    facts["divergence"] = divergence(reference, predict_from_model(trained), calibration.report)
+    facts |= {"steps": run.steps, "seconds": facts["seconds"] | {"train": run.seconds}}
+    with atomic_folder(plan.folder) as partial:
+        save_checkpoint(trained, pruned.tokenizer, partial)
+        write_json(partial / RECORD, {"schema": 1, "name": plan.round.name, **facts})
+    shutil.rmtree(plan.work)
+
+
+def _prune(current: Checkpoint, plan: _RoundPlan, calibration: Calibration) -> None:
+    def report(phase: str, done: int, total: int) -> None:
+        plan.progress(f"{plan.round.name}: {phase}", done, total)
+
+    options = replace(plan.options.oneshot, target=plan.round.target)
+    found = prune_oneshot(current.model, calibration, options, report)
+    with atomic_folder(plan.work / PRUNED) as partial:
+        save_checkpoint(found.model, current.tokenizer, partial)
+        write_json(partial / RECORD, {"arch": found.arch.to_dict(), "seconds": found.seconds})
+
+
+def _claim(out: Path, student: Checkpoint, options: GradualOptions, loss: Distillation) -> None:
+    """Make sure that ``out`` is new, or belongs to this very run."""
+    request = _request(student, options, loss)
+    try:
+        stored = json.loads((out / REQUEST).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        stored = None
+    except (OSError, ValueError) as error:
+        raise InputError(f"{out / REQUEST} cannot be read ({error}). Choose another output folder.") from error
+    if stored is None and out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise InputError(f"{out} exists and holds no gradual run. Choose another output folder.")
+    if stored is None:
+        write_json(out / REQUEST, request)
+    elif stored != request:
+        changed = ", ".join(name for name in request if stored.get(name) != request[name])
+        raise InputError(f"{out} holds a run with other settings: {changed}. Choose another output folder.")
+
+
+def _request(student: Checkpoint, options: GradualOptions, loss: Distillation) -> dict[str, Any]:
+    """What makes a run this run."""
+    oneshot = options.oneshot
+    return {
+        "start": arch_from_model(student.model).to_dict(),
+        "rounds": [[x.name, _meaning(x.target)] for x in options.rounds],
+        "method": oneshot.method.value,
+        "ffn_multiple": oneshot.ffn_multiple,
+        "reconstruct": oneshot.reconstruct,
+        "seed": oneshot.seed,
+        "training": asdict(options.training),
+        "distillation": asdict(options.distillation),
+        "examples": len(loss.lengths),
+        "tokens": sum(loss.lengths),
+    }
+
+
+def _meaning(target: Budget | ArchSpec) -> Any:
+    return target.to_dict() if isinstance(target, ArchSpec) else target.meaning
+
+
+def _read_step(folder: Path) -> GradualStep:
+    try:
+        facts = json.loads((folder / RECORD).read_text(encoding="utf-8"))
+        return GradualStep(
+            name=facts["name"],
+            folder=folder,
+            arch=ArchSpec.from_dict(facts["arch"]),
+            divergence_pruned=facts["divergence_pruned"],
+            divergence=facts["divergence"],
+            steps=facts["steps"],
+            seconds=facts["seconds"],
+        )
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(
+            f"{folder / RECORD} is damaged ({error}). Remove the folder to run the round again."
+        ) from error
