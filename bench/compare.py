@@ -78,14 +78,7 @@ def measure(
     Raises:
         InputError: if ``previous`` measured something else, and as `bench.process.measure_process`.
     """
-    for runtime in {*settings.runtimes, *(model.runtime for model in models if model.runtime)}:
-        runner_class_from_runtime(runtime)
-    inputs = "token ids of real text" if FULL in sources else "random token ids"
-    blank = BenchResult(settings, models, (), environment_from_machine(), inputs)
-    if previous is not None:
-        check_continues(previous, blank)
-        blank = replace(blank, cells=previous.cells, experiments=previous.experiments)
-    state = _State(blank, progress, keep)
+    state = _State(begin(models, settings, sources, previous), progress, keep)
     jobs = [
         ProcessJob(models, settings, process, missing_blocks(state.result, process), sources)
         for process in range(settings.processes)
@@ -96,6 +89,27 @@ def measure(
             run = measure_process if settings.processes == 1 else measure_in_fresh_process
             run(job, Watch(state.step, lambda cell, job=job: state.add(cell, job.process)))  # type: ignore[misc]
     return state.result
+
+
+def begin(
+    models: tuple[BenchModel, ...],
+    settings: BenchSettings,
+    sources: Mapping[str, InputSource],
+    previous: BenchResult | None = None,
+) -> BenchResult:
+    """A result in which nothing is measured yet but what ``previous`` holds.
+
+    Raises:
+        InputError: if a runtime is not available, or ``previous`` measured something else.
+    """
+    for runtime in {*settings.runtimes, *(model.runtime for model in models if model.runtime)}:
+        runner_class_from_runtime(runtime)
+    inputs = "token ids of real text" if FULL in sources else "random token ids"
+    blank = BenchResult(settings, models, (), environment_from_machine(), inputs)
+    if previous is None:
+        return blank
+    check_continues(previous, blank)
+    return replace(blank, cells=previous.cells, experiments=previous.experiments)
 
 
 def cell_keys(settings: BenchSettings) -> list[CellKey]:

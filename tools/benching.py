@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from bench.cell import FULL
-from bench.compare import measure
+from bench.compare import begin, measure
 from bench.contestants import InputSource, name_models
 from bench.environment import OtherLoad, core_count, is_loaded
+from bench.experiments.plan import Experiment, ExperimentPlan, experiment_named, rate_from_text
+from bench.experiments.results import Experiments
+from bench.experiments.run import ExperimentWatch, run_experiments
 from bench.result import BenchModel, BenchResult, BenchSettings
 from bench.runners.registry import PLANNED, RUNNERS
 from bench.samples_file import read_samples, require_samples_or_nothing, write_samples
@@ -62,29 +67,82 @@ def bench(
     sources: Mapping[str, InputSource],
     samples: Path,
     *,
+    plan: ExperimentPlan,
     resume: bool,
-    strict: bool,
 ) -> BenchResult:
     """Measure with a progress display; whatever was measured is in ``samples``, also after Ctrl-C.
 
     Raises:
-        InputError: if the machine is loaded and ``strict``, if ``samples`` holds something else, and as
-            `bench.compare.measure`.
+        InputError: if ``samples`` holds something else, and as
+            `bench.compare.measure` and `bench.experiments.run.run_experiments`.
     """
     require_samples_or_nothing(samples)
+    previous = read_samples(samples) if resume and samples.exists() else None
     with Steps() as steps:
-        _check_load(steps, strict)
         steps.note(f"writing to {samples} ...")
-        result = measure(
-            models,
-            settings,
-            sources,
-            previous=read_samples(samples) if resume and samples.exists() else None,
-            progress=lambda done, total, what: steps.update("bench", done, total, what),
-            keep=lambda result: write_samples(samples, result),
-        )
+        if Experiment.LATENCY in plan.names:
+            result = measure(
+                models,
+                settings,
+                sources,
+                previous=previous,
+                progress=lambda done, total, what: steps.update("bench", done, total, what),
+                keep=lambda result: write_samples(samples, result),
+            )
+        else:
+            result = begin(models, settings, sources, previous)
+        if set(plan.names) - {Experiment.LATENCY}:
+            result = _with_experiments(result, sources, plan, steps, samples)
     write_samples(samples, result)
     return result
+
+
+def _with_experiments(
+    result: BenchResult, sources: Mapping[str, InputSource], plan: ExperimentPlan, steps: Steps, samples: Path
+) -> BenchResult:
+    found = run_experiments(
+        result.models,
+        result.settings,
+        plan,
+        inputs=sources.get(FULL),
+        found=Experiments.from_dict(result.experiments),
+        watch=ExperimentWatch(
+            steps.update, lambda found: write_samples(samples, replace(result, experiments=found.to_dict()))
+        ),
+    )
+    return replace(result, experiments=found.to_dict())
+
+
+def plan_from_names(names: Sequence[str], rates: Sequence[str], *, profile: bool, **extent: Any) -> ExperimentPlan:
+    """What to measure, from the words of a command line.
+
+    Args:
+        names: of experiments.
+        rates: of arrivals.
+        profile: whether to profile too.
+        extent: further fields of `ExperimentPlan`.
+
+    Raises:
+        InputError: if a name or a rate is none, or a number is out of range.
+    """
+    if not names or not rates:
+        raise InputError("name at least one experiment and one rate of arrivals.")
+    chosen = tuple(dict.fromkeys(map(experiment_named, names)))
+    if profile and Experiment.PROFILE not in chosen:
+        chosen = (*chosen, Experiment.PROFILE)
+    return ExperimentPlan(chosen, rates=tuple(map(rate_from_text, rates)), **extent)
+
+
+def failed_gates(result: BenchResult, under: float | None, *, slower: bool) -> list[str]:
+    """A line for every cell and candidate that does not pass what was asked for.
+
+    Raises:
+        InputError: if a gate was asked for and no latency was measured, so that nothing could fail it.
+    """
+    if (under is not None or slower) and not result.cells:
+        raise InputError("--fail-under and --fail-if-slower need latencies; add latency to --experiment.")
+    failed = [] if under is None else cells_under(result, under)
+    return failed + (cells_slower(result) if slower else [])
 
 
 def check_idle(result: BenchResult) -> None:
@@ -138,7 +196,12 @@ def _folder_with_tokenizer(models: Sequence[BenchModel]) -> Path:
     raise InputError("no model has a tokenizer beside it, so --data and --lengths cannot be tokenised. Add one.")
 
 
-def _check_load(steps: Steps, strict: bool) -> None:
+def check_load(*, strict: bool) -> None:
+    """Watch for a moment what other programs do, and warn if it is much.
+
+    Raises:
+        InputError: if it is, and ``strict``.
+    """
     meter = OtherLoad()
     time.sleep(LOAD_SECONDS)
     busy, cores = meter.cores(), core_count()
@@ -146,7 +209,7 @@ def _check_load(steps: Steps, strict: bool) -> None:
         return
     if strict:
         raise InputError(_load_text(busy, cores) + "; --strict refuses to measure. Wait, or leave --strict out.")
-    steps.note(f"warning: {_load_text(busy, cores)}; timings will wander ...")
+    Steps().note(f"warning: {_load_text(busy, cores)}; timings will wander ...")
 
 
 def _load_text(busy: float, cores: int) -> str:

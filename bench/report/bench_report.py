@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from bench.cell import CONTROL
+from bench.report.experiments_report import html_from_experiments, markdown_from_experiments, tables_from_result
 from bench.report.plots import RatioPoint, latency_svg, speedup_svg
 from bench.report.render import render
 from bench.report.rows import CellRows, caveats_from_result, p99_note, rows_from_result
@@ -13,12 +14,16 @@ from bench.result import BenchResult
 
 
 def markdown_from_result(result: BenchResult) -> str:
-    """Tables of every cell, for a README, an issue or a pull request."""
+    """Tables of every cell and experiment, for a README, an issue or a pull request."""
+    if not result.cells:
+        return markdown_from_experiments(result)
     return render("bench.md.jinja", _values(result, rows_from_result(result)))
 
 
 def html_from_result(result: BenchResult) -> str:
     """A page with tables and plots that needs no network and runs no script."""
+    if not result.cells:
+        return html_from_experiments(result)
     cells = rows_from_result(result)
     plots = {"speedup_plot": speedup_plot(cells), "latency_plots": [latency_plot(cell) for cell in cells]}
     return render("bench.html.jinja", _values(result, cells) | plots)
@@ -84,4 +89,5 @@ def _values(result: BenchResult, cells: tuple[CellRows, ...]) -> dict[str, Any]:
         "method": method_text(result),
         "p99_note": p99_note(result),
         "percent": percent_text,
+        "tables": tables_from_result(result),
     }

@@ -7,6 +7,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+from bench.report.experiments_report import console_from_experiments
 from bench.report.rows import CellRows, Row, caveats_from_result, p99_note, rows_from_result
 from bench.report.wording import ms_text, percent_text
 from bench.result import BenchResult
@@ -20,10 +21,14 @@ VERDICT_STYLES = {
 
 
 def console_from_result(result: BenchResult) -> Group:
-    """One table per cell, the caveats, and the machine: print it with ``Console().print``."""
+    """One table per cell and experiment, the caveats, and the machine: print it with ``Console().print``."""
+    if not result.cells:
+        return console_from_experiments(result)
     cells = rows_from_result(result)
     caveats = [Text(f"! {caveat}", style="yellow") for caveat in caveats_from_result(result, cells)]
-    return Group(*map(_table_from_cell, cells), *caveats, Text(_footer(result), style="dim"))
+    return Group(
+        *map(_table_from_cell, cells), console_from_experiments(result), *caveats, Text(_footer(result), style="dim")
+    )
 
 
 def _table_from_cell(cell: CellRows) -> Table:

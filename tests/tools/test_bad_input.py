@@ -293,3 +293,25 @@ def test_a_loaded_machine_is_warned_about_and_refused_if_strict(project, slimber
     code, _, err = slimbert(*arguments)
     assert (code, "warning: other programs keep 1000.0" in err) == (0, True)
     assert "--strict refuses the result" in refused(slimbert("bench", "--from", "bench.json", "--strict"))
+
+
+BAD_EXPERIMENTS = {
+    "unknown": (("--experiment", "warp"), "experiment 'warp' is unknown"),
+    "none": (("--experiment", ","), "name at least one experiment"),
+    "no rate": (("--experiment", "load", "--rates", "0"), "a rate of arrivals must be positive"),
+    "a word for a rate": (("--experiment", "load", "--rates", "fast"), "got 'fast'"),
+    "no time": (("--experiment", "load", "--load-seconds", "0"), "for more than 0 s"),
+    "no batch": (("--experiment", "load", "--max-batch", "0"), "a queue needs a batch >= 1"),
+    "no repeat": (("--experiment", "cold-start", "--repeats", "0"), "repeats and profiled calls >= 1"),
+    "gate without latency": (
+        ("--experiment", "throughput", "--largest-batch", "1", "--fail-under", "1", "--blocks", "2", "--seq", "8",
+         "--warmup-seconds", "0.001"),
+        "need latencies",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", BAD_EXPERIMENTS)
+def test_a_bad_experiment_is_refused(project, slimbert, name):
+    arguments, message = BAD_EXPERIMENTS[name]
+    assert message in refused(slimbert("bench", "my-bert", "my-bert", *arguments))

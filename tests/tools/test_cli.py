@@ -274,3 +274,27 @@ def test_help_does_not_load_torch():
     script = "import sys, tools.cli as c; c.exit_code_from(['run', '--help']); print('torch' in sys.modules)"
     result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert result.stdout.rstrip().endswith("False")
+
+
+def test_bench_profiles_and_measures_throughput_and_load(project, slimbert):
+    quick = ("--largest-batch", "1", "--rates", "50%", "--load-seconds", "0.05", "--max-batch", "2")
+    names = ("--experiment", "throughput,load", "--profile", "--html", "page.html", "--markdown", "page.md")
+    code, out, err = slimbert(*BENCH, *names, *quick)
+    assert (code, err.count("Traceback")) == (0, 0)
+    result = json.loads((project / "bench.json").read_text())
+    assert result["cells"] == []
+    assert set(result["experiments"]) == {"throughput", "load", "profile"}
+    for shown in (out, (project / "page.html").read_text(), (project / "page.md").read_text()):
+        for title in ("Where the time went", "By operator", "Throughput", "Response time under load"):
+            assert title in shown
+    assert slimbert(*BENCH, *names, *quick, "--resume")[0] == 0
+    assert json.loads((project / "bench.json").read_text())["experiments"] == result["experiments"]
+    assert slimbert("bench", "--from", "bench.json", "--quiet") == (0, "", "")
+
+
+def test_bench_puts_a_profile_beside_the_latency(project, slimbert):
+    assert slimbert(*BENCH, "--profile", "--quiet", "--html", "page.html") == (0, "", "")
+    result = json.loads((project / "bench.json").read_text())
+    assert len(result["cells"]) == 1
+    assert list(result["experiments"]) == ["profile"]
+    assert "Where the time went" in (project / "page.html").read_text()

@@ -48,6 +48,18 @@ def bench(
         str | None,
         Option("--lengths", help="Also measure padded, bucketed and packed batches of the texts in this data set."),
     ] = None,
+    experiment: Annotated[
+        str, Option("--experiment", help="What to measure, separated by commas: latency, throughput, load, cold-start.")
+    ] = "latency",
+    profile: Annotated[bool, Option("--profile", help="Also show where the time goes, by layer and operator.")] = False,
+    rates: Annotated[
+        str, Option("--rates", help="Load: arrivals per second, or shares of what the baseline reaches at most.")
+    ] = "50%,70%,90%",
+    load_seconds: Annotated[float, Option("--load-seconds", help="Load: how long requests arrive at each rate.")] = 20,
+    max_batch: Annotated[int, Option("--max-batch", help="Load: answer up to this many waiting requests at once.")] = 1,
+    max_delay_ms: Annotated[float, Option("--max-delay-ms", help="Load: how long a batch may wait for more.")] = 0,
+    largest_batch: Annotated[int, Option("--largest-batch", help="Throughput: end the batch sweep here.")] = 64,
+    repeats: Annotated[int, Option("--repeats", help="Cold start: fresh processes per model.")] = 5,
     from_file: Annotated[
         Path | None, Option("--from", help="Measure nothing: report on the samples in this file.")
     ] = None,
@@ -73,6 +85,7 @@ def bench(
 
     ``slimbert bench compare OLD.json NEW.json`` tells whether anything got slower between two samples files.
     """
+    from bench.experiments.load import QueueRules
     from bench.report.bench_report import html_from_result, markdown_from_result
     from bench.report.console import console_from_result
     from bench.samples_file import read_samples, write_samples
@@ -107,7 +120,17 @@ def bench(
         workloads = benching.workloads_from_sources(sources)
         asked = replace(stages.bench_settings(grid, seed), calls=calls, processes=processes, workloads=workloads)
         samples = json_file or SAMPLES
-        result = benching.bench(named, asked, sources, samples, resume=resume, strict=strict)
+        plan = benching.plan_from_names(
+            options.names(experiment),
+            options.names(rates),
+            profile=profile,
+            load_seconds=load_seconds,
+            largest_batch=largest_batch,
+            repeats=repeats,
+            rules=QueueRules(max_batch, max_delay_ms),
+        )
+        benching.check_load(strict=strict)
+        result = benching.bench(named, asked, sources, samples, plan=plan, resume=resume)
         json_file = samples
     show(console_from_result(result))
     if json_file is not None:
@@ -120,8 +143,7 @@ def bench(
         say(f"Markdown: {markdown_file}")
     if strict:
         benching.check_idle(result)
-    failed = [] if fail_under is None else benching.cells_under(result, fail_under)
-    failed += benching.cells_slower(result) if fail_if_slower else []
+    failed = benching.failed_gates(result, fail_under, slower=fail_if_slower)
     for line in failed:
         say(line)
     if failed:

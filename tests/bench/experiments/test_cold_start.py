@@ -59,6 +59,7 @@ def test_impossible_numbers_are_refused() -> None:
         ColdStartRow("baseline", FileCache.WARM, 7, ())
 
 
+@pytest.mark.slow
 def test_a_fresh_process_loads_and_answers(deployed: Path) -> None:
     batch = random_batches(len(VOCAB), 1, 8)[0]
     start = start_process("ort-cpu", 1, batch, deployed / "onnx" / "model.onnx", FileCache.WARM)
