@@ -17,6 +17,8 @@ from pruning.introspect import DENSE_CLASSES, head_from_model
 from pruning.tokenizer_files import save_tokenizer
 
 ONNX_FILE, FP16_FILE = Path("onnx", "model.onnx"), Path("onnx", "model_fp16.onnx")
+INT8_FILE = Path("onnx", "model_quantized.onnx")
+"""The names that optimum and transformers.js look for: transformers.js asks for them as fp32, fp16 and q8."""
 NOT_COPIED = frozenset({"architectures", "auto_map", "model_type", "transformers_version"})
 
 
@@ -78,11 +80,25 @@ def write_deploy_graphs(
     folder = Path(folder)
     with atomic_folder(folder) as partial:
         exports = {file: onnx_from_model(model, partial / file, options=options) for file, options in graphs.items()}
-        bert_config_from_model(model).save_pretrained(partial)
-        save_tokenizer(tokenizer, partial)
-        if head_from_model(model) == "encoder":
-            write_embedding_modules(partial, model.config.hidden_size, source)
+        save_client_files(model, tokenizer, partial, source=source)
     return {file: replace(export, path=folder / file) for file, export in exports.items()}
+
+
+def save_client_files(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path, *, source: Path | None = None
+) -> None:
+    """What clients read beside the graphs: ``config.json`` of a plain BERT, the tokenizer, a bare encoder's pooling.
+
+    Args:
+        model: dense or compact.
+        tokenizer: its tokenizer.
+        folder: to write into.
+        source: as in `write_deploy_graphs`.
+    """
+    bert_config_from_model(model).save_pretrained(folder)
+    save_tokenizer(tokenizer, folder)
+    if head_from_model(model) == "encoder":
+        write_embedding_modules(folder, model.config.hidden_size, source)
 
 
 def bert_config_from_model(model: PreTrainedModel) -> BertConfig:

@@ -12,6 +12,8 @@ from tempfile import TemporaryDirectory
 
 from transformers import PreTrainedModel
 
+from exporter.metadata import FUSION_KEY
+from exporter.onnx_file import read_onnx
 from exporter.options import Dialect, GraphOptions
 from exporter.to_onnx import OnnxExport, onnx_from_model
 from pruning.errors import InputError
@@ -87,6 +89,15 @@ def faster_onnx_from_model(
         fused = onnx_from_model(model, fused_path, options=replace(options, dialect=Dialect.ORT_CPU))
         unfused = onnx_from_model(model, unfused_path, options=replace(options, dialect=Dialect.STANDARD))
         speedup = compare(fused_path, unfused_path)
-        kept = fused if speedup.value >= 1.0 else unfused
-        kept.path.replace(path)
-    return FasterExport(replace(kept, path=path), speedup)
+        found = FasterExport(fused if speedup.value >= 1.0 else unfused, speedup)
+        size = _record(found)
+        found.export.path.replace(path)
+    return replace(found, export=replace(found.export, path=path, bytes=size))
+
+
+def _record(found: FasterExport) -> int:
+    """Say in the file's metadata what was measured; its new size."""
+    path = found.export.path
+    model = read_onnx(path)
+    model.metadata_props.add(key=FUSION_KEY, value=str(found))
+    return path.write_bytes(model.SerializeToString(deterministic=True))

@@ -19,7 +19,10 @@ FP32_TOLERANCE = 1e-4
 """Largest difference that two fp32 implementations may show on outputs of magnitude 1 or less."""
 FP16_TOLERANCE = 1e-2
 """The same for an fp16 graph beside the fp32 model: about 20 roundings of 2^-11. MiniLM-L6 stays under 3e-3."""
-TOLERANCES = {"fp32": FP32_TOLERANCE, "fp16": FP16_TOLERANCE}
+INT8_TOLERANCE = 0.5
+"""The same for int8, for a single value: a coarse bound that a wrong mask or weight breaks. MiniLM-L6 stays under 0.35;
+how good int8 is on the whole is what `exporter.int8.check` measures."""
+TOLERANCES = {"fp32": FP32_TOLERANCE, "fp16": FP16_TOLERANCE, "int8": INT8_TOLERANCE}
 
 ONE_VALUE_PER_TOKEN = ("start_logits", "end_logits")
 CASES = (

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -111,9 +111,14 @@ def onnx_from_model(
 
 
 def parity_with_onnx(
-    model: PreTrainedModel, path: Path, *, artifact: str | None = None, tolerance: float | None = None
+    model: PreTrainedModel,
+    path: Path,
+    *,
+    artifact: str | None = None,
+    tolerance: float | None = None,
+    texts: Mapping[str, Batch] | None = None,
 ) -> tuple[Parity, ...]:
-    """Compare a model with an ONNX file of it on the inputs of `parity_batches`.
+    """Compare a model with an ONNX file of it on the inputs of `parity_batches`, and on ``texts``.
 
     A file of ours says what it is: its precision gives the tolerance (`TOLERANCES`), right padding leaves other masks
     out, and sentence embeddings are compared with those of the model's states.
@@ -123,6 +128,7 @@ def parity_with_onnx(
         path: an ONNX file of it.
         artifact: what it is called in the report; default: its precision and dialect.
         tolerance: in place of the precision's own.
+        texts: more cases, by name.
 
     Raises:
         InputError: if the file cannot be run, or has other outputs.
@@ -130,9 +136,36 @@ def parity_with_onnx(
     session = session_from_onnx(path)
     metadata = metadata_from_session(session)
     form = metadata.form if metadata else GraphForm()
-    return _compare(
-        model, predict_from_session(session), form, artifact=artifact or _artifact(form), tolerance=tolerance
-    )
+    artifact, predict = artifact or _artifact(form), predict_from_session(session)
+    return parity_of_form(model, predict, form, artifact=artifact, tolerance=tolerance, texts=texts)
+
+
+def parity_of_form(
+    model: PreTrainedModel,
+    candidate: Predict,
+    form: GraphForm,
+    *,
+    artifact: str,
+    tolerance: float | None = None,
+    texts: Mapping[str, Batch] | None = None,
+) -> tuple[Parity, ...]:
+    """`parity_with_onnx` for a candidate in any runtime, whose form decides outputs, masks and tolerance."""
+    tolerance = tolerance or TOLERANCES.get(form.dtype, FP32_TOLERANCE)
+    cases = {**_batches(model), **(texts or {})}
+    kept = {
+        case: batch
+        for case, batch in cases.items()
+        if not form.right_padding or is_right_padded(batch["attention_mask"])
+    }
+    with finite_masking(model):
+        reference = reference_of_form(model, form)
+        return check_parity(reference, candidate, kept, artifact=artifact, tolerance=tolerance)
+
+
+def reference_of_form(model: PreTrainedModel, form: GraphForm) -> Predict:
+    """The model as a `Predict` with the outputs that a graph of this form has."""
+    reference = predict_from_model(model)
+    return _with_sentence_embedding(reference) if form.pooling else reference
 
 
 @contextmanager
@@ -177,31 +210,14 @@ def _parity_with_rounding(model: PreTrainedModel, graph: ir.Model) -> tuple[Pari
     metadata = metadata_from_props(graph.metadata_props)
     assert metadata is not None
     artifact = f"{_artifact(metadata.form)}, rounded as on an accelerator"
-    return _compare(model, predict_from_graph(graph), metadata.form, artifact=artifact)
+    return parity_of_form(model, predict_from_graph(graph), metadata.form, artifact=artifact)
 
 
-def _compare(
-    model: PreTrainedModel, candidate: Predict, form: GraphForm, *, artifact: str, tolerance: float | None = None
-) -> tuple[Parity, ...]:
-    """The model against a candidate of a form that decides outputs, masks and tolerance."""
-    reference, tolerance = predict_from_model(model), tolerance or TOLERANCES.get(form.dtype, FP32_TOLERANCE)
-    if form.pooling:
-        reference = _with_sentence_embedding(reference)
-    with finite_masking(model):
-        return check_parity(reference, candidate, _batches(model, form), artifact=artifact, tolerance=tolerance)
-
-
-def _batches(model: PreTrainedModel, form: GraphForm) -> dict[str, Batch]:
-    """The cases that the graph promises to answer."""
+def _batches(model: PreTrainedModel) -> dict[str, Batch]:
     config = model.config
-    batches = parity_batches(
+    return parity_batches(
         config.vocab_size, config.max_position_embeddings, PARITY_SEED, token_types=config.type_vocab_size
     )
-    return {
-        case: batch
-        for case, batch in batches.items()
-        if not form.right_padding or is_right_padded(batch["attention_mask"])
-    }
 
 
 def _with_sentence_embedding(predict: Predict) -> Predict:

@@ -7,7 +7,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from exporter.deploy import FP16_FILE, ONNX_FILE, write_deploy_graphs
+from exporter.deploy import FP16_FILE, INT8_FILE, ONNX_FILE, write_deploy_graphs
 from exporter.engine.export import engine_from_onnx
 from exporter.engine.options import EngineOptions, EnginePrecision, Library
 from exporter.int8.dynamic import int8_from_onnx
@@ -24,7 +24,6 @@ from tools.cards import write_export_card
 from tools.console import Steps
 from tools.settings import DataSettings
 
-INT8_FILE = Path("onnx", "model_quantized.onnx")
 CHECK_TEXTS = 256
 
 

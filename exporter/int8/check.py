@@ -15,13 +15,11 @@ import onnx
 import torch
 from torch import Tensor
 
+from exporter.agreement import LEAST_AGREEMENT, VECTORS, agreements
 from exporter.ort_session import predict_from_session, session_from_onnx
-from exporter.parity import ONE_VALUE_PER_TOKEN, kept_values
+from exporter.parity import kept_values
 from pruning.batching import Batch, Predict
 from pruning.errors import InputError
-
-VECTORS = ("last_hidden_state", "sentence_embedding")
-"""Outputs that are vectors to compare by angle; all others are logits that decide."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +35,7 @@ class Int8Tolerance:
     """
 
     relative_error: float = 0.2
-    argmax_agreement: float = 0.97
+    argmax_agreement: float = LEAST_AGREEMENT["int8"]
     cosine: float = 0.98
 
     def __post_init__(self) -> None:
@@ -136,19 +134,9 @@ def _sums(name: str, expected: Tensor, found: Tensor, mask: Tensor) -> Tensor:
     if not torch.isfinite(expected).all():
         raise InputError(f"the reference gives {name} that is not finite. Use a model that answers.")
     x, y = (kept_values(name, value, mask).double() for value in (expected, found))
-    agreement = _agreements(name, expected, found, mask)
+    agreement = agreements(name, expected, found, mask)
     count = torch.tensor(agreement.numel(), dtype=torch.float64)
     return torch.stack([(x - y).square().sum(), x.square().sum(), agreement.sum(), count])
-
-
-def _agreements(name: str, expected: Tensor, found: Tensor, mask: Tensor) -> Tensor:
-    """One number for each decision or vector: (N,)."""
-    if name in ONE_VALUE_PER_TOKEN:
-        rows = mask.any(1)
-        x, y = (value.masked_fill(~mask, -torch.inf)[rows] for value in (expected, found))
-    else:
-        x, y = (kept_values(name, value, mask).double() for value in (expected, found))
-    return torch.cosine_similarity(x, y, dim=-1) if name in VECTORS else (x.argmax(-1) == y.argmax(-1)).double()
 
 
 def _agreement(name: str, sums: Tensor, tolerance: Int8Tolerance) -> Int8Agreement:
