@@ -24,7 +24,7 @@ from exporter.options import DEFAULT_OPSET, OPSETS, Dialect, Dtype, Fp32Part, Gr
 from exporter.standard import StandardOperators
 from exporter.sublayers import encoder_states
 from pruning.errors import InputError
-from pruning.introspect import arch_from_model, head_from_model
+from pruning.introspect import arch_from_model, head_from_model, reads_first_token
 
 __all__ = ["DEFAULT_OPSET", "INPUT_NAMES", "OPSETS", "encoder_spec", "graph_from_model"]
 
@@ -96,7 +96,7 @@ def encoder_spec(model: PreTrainedModel, options: GraphOptions | None = None) ->
         arch=arch_from_model(model),
         epsilon=config.layer_norm_eps,
         activation=config.hidden_act,
-        first_token=options.first_token and head == "sequence-classification",
+        first_token=options.first_token and reads_first_token(model),
     )
 
 

@@ -84,3 +84,8 @@ def inner_density(model: PreTrainedModel) -> tuple[float, float]:
 def _density(weights: list[Tensor]) -> float:
     total = sum(weight.numel() for weight in weights)
     return sum(int(weight.count_nonzero()) for weight in weights) / total if total else 1.0
+
+
+def reads_first_token(model: PreTrainedModel) -> bool:
+    """Whether the head reads the first token's state alone, so that the last layer need not compute the others."""
+    return head_from_model(model) == "sequence-classification"

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
+
+from transformers import PreTrainedModel
 
 from exporter.deploy import FP16_FILE, INT8_FILE, ONNX_FILE, write_deploy_graphs
 from exporter.engine.export import engine_from_onnx
@@ -101,7 +104,7 @@ def export_engine(checkpoint: str, library: Library, request: ExportRequest, out
     loaded = load_checkpoint(checkpoint)
     batches = text_batches(request, loaded)
     with Steps() as steps, steps.stage("build"), TemporaryDirectory(prefix="slimbert-engine-") as scratch:
-        source = engine_source(loaded, request, precision, batches, Path(scratch))
+        source = engine_source(loaded.model, request.options, precision, batches, Path(scratch))
         options = EngineOptions(library, precision, targets=request.targets)
         with atomic_folder(out) as partial:
             built = engine_from_onnx(source, partial / f"model_{precision}.engine", options)
@@ -128,11 +131,15 @@ def require_free(out: Path) -> None:
 
 
 def engine_source(
-    loaded: Checkpoint, request: ExportRequest, precision: EnginePrecision, batches: list[Batch], scratch: Path
+    model: PreTrainedModel,
+    options: GraphOptions,
+    precision: EnginePrecision,
+    batches: Sequence[Batch],
+    scratch: Path,
 ) -> Path:
-    """Write the ONNX file whose precision the engine shall have; int8 is Q/DQ over fp16."""
+    """The ONNX file whose precision the engine shall have; int8 is Q/DQ over fp16, calibrated on ``batches``."""
     dtype = Dtype.FP32 if precision == EnginePrecision.FP32 else Dtype.FP16
-    source = onnx_from_model(loaded.model, scratch / "model.onnx", options=replace(request.options, dtype=dtype)).path
+    source = onnx_from_model(model, scratch / "model.onnx", options=replace(options, dtype=dtype)).path
     if precision != EnginePrecision.INT8:
         return source
     ranges = activation_ranges(source, batches)

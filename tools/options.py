@@ -127,3 +127,17 @@ Push = Annotated[
     str | None, Option("--push", metavar="OWNER/NAME", help="When all is done, upload to this model repository.")
 ]
 Private = Annotated[bool, Option("--private", help="With --push: a repository that is created is private.")]
+ExportTo = Annotated[str, Option("--export", help="What to deploy: onnx (always), tensorrt, tensorrt-rtx.")]
+Dtypes = Annotated[
+    str | None,
+    Option(
+        "--dtype",
+        help="Precisions beside fp32: fp32, fp16, int8. Default: all that pass; if named, exit 1 if one fails.",
+    ),
+]
+RunDialect = Annotated[
+    str,
+    Option("--dialect", help="ort-cpu: attention fused, if that is faster here; standard: runs everywhere."),
+]
+QuantizeEmbeddings = Annotated[bool, Option("--quantize-embeddings", help="int8: also the embedding tables, for size.")]
+Target = Annotated[str, Option("--target", help="tensorrt-rtx: GPUs, such as SM80,SM89; default: all.")]

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
-from exporter.parity import Parity
+from exporter.artifact_parity import ArtifactParity
 
 
-def parity_row(artifact: str, cases: Sequence[Parity]) -> dict[str, Any]:
-    """The case that came closest to its tolerance, and whether all of them passed."""
-    worst = max(cases, key=lambda case: case.max_abs_diff / case.tolerance)
+def parity_row(artifact: str, parity: ArtifactParity) -> dict[str, Any]:
+    """The case that came closest to its tolerance, how often the decisions agree, and whether everything passed."""
+    worst = max(parity.cases, key=lambda case: case.max_abs_diff / case.tolerance)
     return {
         "artifact": artifact,
         "max_abs_diff": worst.max_abs_diff,
         "tolerance": worst.tolerance,
-        "passed": all(case.passed for case in cases),
+        "passed": parity.passed,
+        "worst_case": worst.case,
+        "cases": len(parity.cases),
+        "agreement": parity.agreement,
+        "least_agreement": parity.least_agreement,
     }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +18,10 @@ from pruning.atomic import write_json, write_text
 from pruning.calibration import calibration_from_texts
 from pruning.checkpoint import load_checkpoint
 from pruning.errors import InputError
-from pruning.introspect import arch_from_model, head_from_model
+from pruning.introspect import arch_from_model, head_from_model, reads_first_token
 from pruning.tasks.registry import task_named
 from pruning.tasks.source import load_splits
+from tools.artifacts import artifact_facts, check_buildable, not_shipped
 from tools.cards import write_run_card
 from tools.console import Steps
 from tools.manifest import MANIFEST, write_manifest
@@ -29,6 +30,7 @@ from tools.settings import RunSettings
 from tools.stages import STAGES, Facts, Workspace, bench_settings, run_stage
 
 REPORT = "report.json"
+ON_BY_DEFAULT = ("reconstruct", "first-token")
 MODEL_KEYS = ("params", "encoder_linear_params", "bytes", "arch", "metric")
 
 
@@ -61,6 +63,8 @@ def run(
             report = _report(
                 work, facts, [*notes, *_notes(work, facts)], command or command_from_settings(settings, out)
             )
+            for refused in report["not_shipped"]:
+                (folder.path / refused["artifact"]).unlink(missing_ok=True)
             _write_reports(work, report, BenchResult.from_dict(_without_seconds(facts["bench"])))
             folder.finish("report", report)
     finished = folder.facts("report")
@@ -78,6 +82,10 @@ def prepare(settings: RunSettings, folder: RunFolder, steps: Steps) -> Workspace
     task = task_named(settings.task)
     for runtime in settings.bench.runtime:
         runner_class_from_runtime(runtime)
+    for library in settings.export.libraries:
+        check_buildable(library)
+    if settings.export.target and "tensorrt-rtx" not in settings.export.libraries:
+        raise InputError("--target is for --export tensorrt-rtx. Leave it out.")
     bench_settings(settings.bench, settings.seed)
     dense = load_checkpoint(settings.model)
     task.check_head(head_from_model(dense.model))
@@ -87,7 +95,9 @@ def prepare(settings: RunSettings, folder: RunFolder, steps: Steps) -> Workspace
         names = [dense.model.config.id2label[i] for i in sorted(dense.model.config.id2label)]
         task.check_truth(splits.evaluation, names)
     params = sum(parameter.numel() for parameter in dense.model.parameters())
-    target = settings.prune.target.target(arch_from_model(dense.model), params, settings.bench.seq[0])
+    first_token = settings.export.first_token and reads_first_token(dense.model)
+    arch = arch_from_model(dense.model)
+    target = settings.prune.target.target(arch, params, settings.bench.seq[0], first_token=first_token)
     calibration = calibration_from_texts(
         dense.tokenizer,
         splits.train.texts,
@@ -96,7 +106,7 @@ def prepare(settings: RunSettings, folder: RunFolder, steps: Steps) -> Workspace
         max_length=settings.max_length,
         seed=settings.seed,
     )
-    return Workspace(settings, folder, dense, splits, calibration, target, steps)
+    return Workspace(settings, folder, dense, splits, calibration, target, first_token, steps)
 
 
 def headline(report: dict[str, Any]) -> str:
@@ -107,7 +117,6 @@ def headline(report: dict[str, Any]) -> str:
 def options_from_settings(settings: RunSettings) -> dict[str, Any]:
     """The options of ``slimbert run`` that ask for these settings, by name; what is not set is left out."""
     grid = settings.bench.model_dump()
-    lists = {name: ",".join(map(str, value)) for name, value in grid.items() if isinstance(value, tuple)}
     prune = settings.prune
     options = {
         "task": settings.task,
@@ -117,12 +126,18 @@ def options_from_settings(settings: RunSettings) -> dict[str, Any]:
         "reconstruct": prune.reconstruct,
         "calibration": prune.calibration,
         "ffn-multiple": prune.ffn_multiple,
-        **(grid | lists),
+        **_joined(grid),
+        **_joined(settings.export.model_dump()),
         "max-length": settings.max_length,
         "seed": settings.seed,
         "with-code": settings.with_code,
     }
-    return {name.replace("_", "-"): value for name, value in options.items() if value is not None}
+    return {name.replace("_", "-"): value for name, value in options.items() if value not in (None, "")}
+
+
+def _joined(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Lists as the command line writes them."""
+    return {name: ",".join(map(str, x)) if isinstance(x, tuple) else x for name, x in values.items()}
 
 
 def command_from_settings(settings: RunSettings, out: Path) -> str:
@@ -130,7 +145,7 @@ def command_from_settings(settings: RunSettings, out: Path) -> str:
     words: list[object] = ["slimbert", "run", settings.model]
     for name, value in options_from_settings(settings).items():
         if isinstance(value, bool):
-            words += [f"--{name}"] if value else [f"--no-{name}"] if name == "reconstruct" else []
+            words += [f"--{name}"] if value else [f"--no-{name}"] if name in ON_BY_DEFAULT else []
         else:
             words += [f"--{name}", value]
     return shlex.join(map(str, [*words, "--out", out]))
@@ -152,9 +167,11 @@ def _report(work: Workspace, facts: dict[str, Facts], notes: Sequence[str], comm
         command=command,
         seconds={name: stage["seconds"] for name, stage in facts.items()},
         notes=tuple(notes),
+        artifacts=artifact_facts(work, facts),
+        not_shipped=not_shipped(work, facts),
     )
     models = [ModelFacts(**{key: facts[name][key] for key in MODEL_KEYS}) for name in ("baseline", "evaluate")]
-    parity = [ParityRow(**row) for row in facts["export"]["parity"]]
+    parity = [ParityRow(**row) for row in facts["parity"]["parity"]]
     bench = BenchResult.from_dict(_without_seconds(facts["bench"]))
     return build_report(run_facts, models[0], models[1], parity, bench)
 
@@ -186,6 +203,13 @@ def _notes(work: Workspace, facts: dict[str, Facts]) -> list[str]:
     notes = [work.splits.note[:1].upper() + work.splits.note[1:] + "."]
     if pruned["budget"] is not None:
         notes.append(f"The budget was {pruned['budget']}; the speedup is measured, not derived from it.")
+    sequence = work.settings.bench.seq[0]
+    full, left = (
+        arch_from_model(x.model).encoder_flops(sequence, first_token=work.first_token)
+        for x in (work.dense, work.compact)
+    )
+    last = ", the last layer counted for the first token alone in both" if work.first_token else ""
+    notes.append(f"The encoder has {full / max(left, 1):.2f}x fewer FLOPs at sequence {sequence}{last}.")
     notes.append(
         f"Pruned with {fit} unlabelled texts; {select} others chose the regularisation. On {report} more, which chose "
         f"nothing, the divergence from the dense model is {pruned['divergence']:.4f}"
@@ -201,4 +225,5 @@ def _notes(work: Workspace, facts: dict[str, Facts]) -> list[str]:
         notes.append("The evaluation data have no labels, so accuracy was not measured.")
     for name, value in evaluated["others"].items():
         notes.append(f"{name.replace('_', ' ').capitalize()} of the pruned model: {value:.4f}.")
+    notes += [f"Parity of {name} was not run: {reason}" for name, reason in facts["parity"]["not_run"].items()]
     return notes

@@ -16,7 +16,7 @@ from pruning.errors import InputError
 from tools.settings import RunSettings
 
 STATE = ".slimbert"
-FOLDERS = ("compact", "deploy")
+FOLDERS = ("compact", "deploy", "tensorrt", "tensorrt-rtx")
 
 
 @dataclass(frozen=True)
@@ -34,6 +34,11 @@ class RunFolder:
     def deploy(self) -> Path:
         """The folder for other programs."""
         return self.path / "deploy"
+
+    @property
+    def texts(self) -> Path:
+        """Token ids of the real text that parity is checked on."""
+        return self.path / "parity_texts.json"
 
     @property
     def state(self) -> Path:

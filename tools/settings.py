@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -62,13 +62,14 @@ class TargetSettings(Settings):
             raise InputError(f"pass exactly one of --speedup, --density, --params, --bytes and --shape; got {found}.")
         return chosen[0]
 
-    def target(self, arch: ArchSpec, params: int, sequence: int) -> Budget | ArchSpec:
+    def target(self, arch: ArchSpec, params: int, sequence: int, *, first_token: bool = False) -> Budget | ArchSpec:
         """The budget, or the shape itself.
 
         Args:
             arch: of the dense model.
             params: of the dense model, embeddings included.
             sequence: tokens at which FLOPs are counted.
+            first_token: count only what a first-token classifier needs of its last layer.
 
         Raises:
             InputError: if none or several targets are set, or the one that is cannot be met.
@@ -83,7 +84,7 @@ class TargetSettings(Settings):
         if self.bytes is not None:
             return bytes_budget(arch, self.bytes, params)
         assert self.speedup is not None
-        return flops_budget(arch, self.speedup, sequence)
+        return flops_budget(arch, self.speedup, sequence, first_token=first_token)
 
 
 class PruneSettings(Settings):
@@ -117,6 +118,32 @@ class BenchGrid(Settings):
     clock: str = "wall"
 
 
+class ExportSettings(Settings):
+    """What is deployed. ``deploy/`` with fp32 is always written; ``dtype`` None means every precision that passes."""
+
+    export: tuple[Literal["onnx", "tensorrt", "tensorrt-rtx"], ...] = ("onnx",)
+    dtype: tuple[Literal["fp32", "fp16", "int8"], ...] | None = None
+    dialect: Literal["ort-cpu", "standard"] = "ort-cpu"
+    first_token: bool = True
+    quantize_embeddings: bool = False
+    target: tuple[str, ...] = ()
+
+    @property
+    def onnx_dtypes(self) -> tuple[str, ...]:
+        """Precisions to try as ONNX files."""
+        return ("fp32", "fp16", "int8") if self.dtype is None else self.dtype
+
+    @property
+    def engine_dtypes(self) -> tuple[str, ...]:
+        """Precisions to build engines of: unless told otherwise, the one that GPUs are best at."""
+        return ("fp16",) if self.dtype is None else self.dtype
+
+    @property
+    def libraries(self) -> tuple[str, ...]:
+        """TensorRT libraries to build engines with, each once."""
+        return tuple(dict.fromkeys(name for name in self.export if name != "onnx"))
+
+
 class RunSettings(Settings):
     """Everything that decides what ``slimbert run`` leaves behind."""
 
@@ -124,6 +151,7 @@ class RunSettings(Settings):
     task: str
     data: DataSettings
     prune: PruneSettings
+    export: ExportSettings = ExportSettings()
     bench: BenchGrid = BenchGrid()
     max_length: int = Field(default=128, ge=4)
     seed: int = Field(default=0, ge=0)

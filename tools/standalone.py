@@ -18,7 +18,7 @@ from pruning.checkpoint import load_checkpoint, load_tokenizer, save_checkpoint
 from pruning.errors import InputError
 from pruning.finetune import FinetuneOptions
 from pruning.finetune import finetune as train
-from pruning.introspect import arch_from_model, head_from_model
+from pruning.introspect import arch_from_model, head_from_model, reads_first_token
 from pruning.methods.oneshot import OneshotOptions, prune_oneshot
 from pruning.tasks.registry import task_named
 from pruning.tasks.source import load_evaluation, load_splits
@@ -43,7 +43,8 @@ def prune(model: str, data: DataSettings, request: PruneSettings, text: TextSett
     dense = load_checkpoint(model)
     arch = arch_from_model(dense.model)
     before = facts_from_model(dense.model)
-    target = request.target.target(arch, before["params"], text.seq)
+    first_token = reads_first_token(dense.model)
+    target = request.target.target(arch, before["params"], text.seq, first_token=first_token)
     rows = load_splits(data.source, seed=text.seed).train
     calibration = calibration_from_texts(
         dense.tokenizer,
@@ -61,7 +62,8 @@ def prune(model: str, data: DataSettings, request: PruneSettings, text: TextSett
         result = prune_oneshot(dense.model, calibration, options, steps.update)
     save_checkpoint(result.model, dense.tokenizer, out, with_code=text.with_code)
     after = facts_from_model(result.model)
-    ratio = arch.encoder_flops(text.seq) / max(result.arch.encoder_flops(text.seq), 1)
+    flops, left = (x.encoder_flops(text.seq, first_token=first_token) for x in (arch, result.arch))
+    ratio = flops / max(left, 1)
     facts = {
         "summary": f"{result.arch}: {after['params']:,} of {before['params']:,} parameters, {ratio:.2f}x fewer encoder "
         f"FLOPs, divergence {result.divergence:.4f}",

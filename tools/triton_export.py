@@ -91,7 +91,7 @@ def _make_engine(
 ) -> tuple[Path, Path, TritonOptions]:
     """The engine, the ONNX file it was built from, and the options with its profiles and largest batch."""
     precision = EnginePrecision(request.dtype)
-    source = engine_source(loaded, request, precision, text_batches(request, loaded), scratch)
+    source = engine_source(loaded.model, request.options, precision, text_batches(request, loaded), scratch)
     built = engine_from_onnx(source, scratch / "model.plan", EngineOptions(Library.TENSORRT, precision))
     profiles = built.record.profiles
     largest = max(profile.batch[2] for profile in profiles)

@@ -8,6 +8,7 @@ from math import sqrt
 from typing import Any
 
 from bench.report import wording
+from bench.report.artifact_rows import agreement_text, artifact_metric, artifact_rows
 from bench.report.bench_report import environment_rows, latency_plot, method_text, speedup_plot
 from bench.report.plots import kept_svg
 from bench.report.render import render
@@ -120,6 +121,9 @@ def _values(report: Report) -> dict[str, Any]:
         "metric_sentence": metric_sentence(before, after) if before and after else None,
         "layers": list(zip(report.baseline.arch.layers, report.candidate.arch.layers, strict=True)),
         "warnings": _warnings(report),
+        "artifacts": artifact_rows(report),
+        "artifact_metric": artifact_metric(report),
+        "agreement": agreement_text,
     }
 
 
@@ -210,6 +214,7 @@ def _warnings(report: Report) -> list[str]:
         warnings.append(
             f"{report.requested_speedup:g}x was asked for, as a budget in encoder FLOPs; in time it is less here."
         )
+    warnings += [f"{row.artifact} was not shipped: {row.reason}" for row in report.not_shipped if row.asked]
     failed = [row.artifact for row in report.parity if not row.passed]
     if failed:
         warnings.append(f"Answers differ from the checkpoint beyond the tolerance: {', '.join(failed)}.")

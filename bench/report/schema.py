@@ -86,16 +86,62 @@ class MeasuredSpeedup(_Facts):
 
 
 class ParityRow(_Facts):
-    """How far an artifact's answers are from the checkpoint's."""
+    """How far an artifact's answers are from the checkpoint's.
+
+    ``max_abs_diff`` and ``tolerance`` are those of ``worst_case``; ``agreement`` is the share of equal decisions on
+    real text (mean cosine of vectors), of which ``least_agreement`` is required.
+    """
 
     artifact: str
     max_abs_diff: float
     tolerance: float
     passed: bool
+    worst_case: str | None = None
+    cases: int | None = None
+    agreement: float | None = None
+    least_agreement: float | None = None
+
+
+class Ratio(_Facts):
+    """A measured ratio of speeds and its 95 % interval."""
+
+    value: float
+    ci95: tuple[float, float]
+
+
+class ArtifactFacts(_Facts):
+    """A file that is deployed.
+
+    ``form`` says which operators, scheme or library; ``fusion`` in how many layers attention is one operator;
+    ``fusion_speedup`` how much faster the fused graph was than the unfused one; ``kinds`` how much faster int8 is in
+    each kind of product; ``left_out`` the products that int8 leaves in fp32; ``metric_change`` compares with the fp32
+    file; ``speedup`` with the dense model in fp32, in the headline's cell.
+    """
+
+    path: str
+    dtype: str
+    form: str
+    bytes: int
+    fusion: str | None = None
+    fusion_speedup: Ratio | None = None
+    kinds: dict[str, Ratio] = Field(default_factory=dict)
+    left_out: tuple[str, ...] = ()
+    note: str | None = None
+    metric: Metric | None = None
+    metric_change: float | None = None
+    speedup: Ratio | None = None
+
+
+class NotShipped(_Facts):
+    """An artifact that broke its tolerance, and why; ``asked`` if it was named in the command."""
+
+    artifact: str
+    reason: str
+    asked: bool
 
 
 class RunFacts(_Facts):
-    """What was asked, and what the stages took. ``notes`` are sentences for the reader."""
+    """What was asked, deployed and refused, and what the stages took. ``notes`` are sentences for the reader."""
 
     task: str
     method: str
@@ -103,6 +149,8 @@ class RunFacts(_Facts):
     command: str
     seconds: dict[str, float]
     notes: tuple[str, ...] = ()
+    artifacts: tuple[ArtifactFacts, ...] = ()
+    not_shipped: tuple[NotShipped, ...] = ()
 
 
 class Report(_Facts):
@@ -116,6 +164,8 @@ class Report(_Facts):
     baseline: MeasuredModel
     candidate: MeasuredModel
     parity: tuple[ParityRow, ...]
+    artifacts: tuple[ArtifactFacts, ...] = ()
+    not_shipped: tuple[NotShipped, ...] = ()
     seconds: dict[str, float]
     environment: dict[str, Any]
     command: str
@@ -154,6 +204,8 @@ def build_report(
         "baseline": {**baseline.model_dump(), "latency": _latency_rows(bench, BASELINE)},
         "candidate": {**candidate.model_dump(), "latency": _latency_rows(bench, key)},
         "parity": [row.model_dump() for row in parity],
+        "artifacts": [artifact.model_dump() for artifact in run.artifacts],
+        "not_shipped": [artifact.model_dump() for artifact in run.not_shipped],
         "seconds": run.seconds,
         "environment": _environment(bench),
         "command": run.command,

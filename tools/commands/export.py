@@ -49,12 +49,10 @@ def export(
     mean_pooling: Annotated[
         bool, Option("--mean-pooling", help="Bare encoders: add the output sentence_embedding.")
     ] = False,
-    quantize_embeddings: Annotated[
-        bool, Option("--quantize-embeddings", help="int8: also the embedding tables, for size.")
-    ] = False,
+    quantize_embeddings: options.QuantizeEmbeddings = False,
     data: Annotated[str | None, Option("--data", help="int8: text to check (and, for engines, calibrate) on.")] = None,
     text_column: options.TextColumn = None,
-    target: Annotated[str, Option("--target", help="tensorrt-rtx: GPUs, such as SM80,SM89; default: all.")] = "",
+    target: options.Target = "",
     backend: Annotated[
         TritonBackend | None, Option("--backend", help="triton: what runs the model there; default: onnxruntime.")
     ] = None,

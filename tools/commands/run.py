@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
+import typer
 from typer import Option
 
 from pruning.methods.names import Method
@@ -31,6 +32,12 @@ def run(
     reconstruct: options.Reconstruct = True,
     calibration: options.Calibration = 1024,
     ffn_multiple: options.FfnMultiple = 32,
+    export: options.ExportTo = "onnx",
+    dtype: options.Dtypes = None,
+    dialect: options.RunDialect = "ort-cpu",
+    first_token: options.FirstToken = True,
+    quantize_embeddings: options.QuantizeEmbeddings = False,
+    target: options.Target = "",
     runtime: options.Runtime = "ort-cpu",
     batch: options.BatchSizes = "1",
     seq: options.Lengths = "128",
@@ -74,6 +81,15 @@ def run(
             calibration=calibration,
             ffn_multiple=ffn_multiple,
         ),
+        export=settings.checked_settings(
+            settings.ExportSettings,
+            export=options.names(export),
+            dtype=None if dtype is None else options.names(dtype),
+            dialect=dialect,
+            first_token=first_token,
+            quantize_embeddings=quantize_embeddings,
+            target=options.names(target),
+        ),
         bench=settings.checked_settings(
             settings.BenchGrid,
             runtime=options.names(runtime),
@@ -91,6 +107,11 @@ def run(
     report = pipeline.run(request, out, resume=resume)
     say(pipeline.headline(report))
     say(f"Report: {out / 'report.html'}")
-    if push:
+    for refused in report["not_shipped"]:
+        say(f"Not shipped: {refused['artifact']}: {refused['reason']}")
+    incomplete = any(refused["asked"] for refused in report["not_shipped"])
+    if push and not incomplete:
         pushing.push_run(out, push, private=private)
     print_json(report)
+    if incomplete:
+        raise typer.Exit(1)

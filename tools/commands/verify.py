@@ -26,7 +26,11 @@ def verify(
         say(f"{name}: {problem}")
     for row in facts["parity"]:
         verdict = "same answers" if row["passed"] else "DIFFERENT ANSWERS"
-        say(f"{row['artifact']}: {verdict}, difference {row['max_abs_diff']:.1e}, allowed {row['tolerance']:.1e}")
+        gap = f"difference {row['max_abs_diff']:.1e}, allowed {row['tolerance']:.1e}"
+        decides = "" if row["agreement"] is None else f", {row['agreement']:.1%} of the decisions on real text agree"
+        say(f"{row['artifact']}: {verdict}, {gap}{decides}")
+    for name, reason in facts["not_run"].items():
+        say(f"{name}: not run: {reason}")
     say("verified" if facts["passed"] else "NOT verified")
     print_json(facts)
     if not facts["passed"]:
