@@ -20,6 +20,7 @@ from bench.paired import Block, BlockPlan, measure_blocks, samples_from_blocks
 from bench.result import BenchModel, BenchSettings
 from bench.runners.base import Runner
 from bench.runners.registry import runner_class_from_runtime
+from bench.telemetry.watch import HardwareWatch, gpu_uuid
 from bench.timer import Warmup, time_calls
 from pruning.batching import Batch
 from pruning.errors import InputError
@@ -103,23 +104,37 @@ def _measure_cell(runners: Mapping[str, Runner], key: CellKey, job: ProcessJob, 
     for name, runner in runners.items():
         warmups[name] = _warm_up(runner, batches, job.settings)
         watch.step(f"{where}: {name} warmed up")
-    meter, blocks = OtherLoad(), list[Block]()
+    first, meter, blocks = job.first_blocks[key], OtherLoad(), list[Block]()
+    hardware = HardwareWatch(_gpu(runners))
     try:
-        for block in measure_blocks(
-            {name: runner.run for name, runner in runners.items()},
-            batches,
-            job.plan,
-            partial(time_calls, clocks=job.settings.clocks),
-            job.first_blocks[key],
-        ):
-            blocks.append(block)
-            watch.step(f"{where}: block {job.first_blocks[key] + len(blocks)} of {job.settings.blocks}")
+        with hardware:
+            for block in measure_blocks(
+                {name: runner.run for name, runner in runners.items()},
+                batches,
+                job.plan,
+                partial(time_calls, clocks=job.settings.clocks),
+                first,
+            ):
+                blocks.append(block)
+                hardware.mark()
+                watch.step(f"{where}: block {first + len(blocks)} of {job.settings.blocks}")
     finally:
         if blocks:
-            repetition = Repetition(warmups, samples_from_blocks(blocks), meter.cores())
+            record = hardware.record()
+            telemetry = {str(first): record.to_dict()}  # after a restart, readings from another first block join them
+            samples = samples_from_blocks(blocks)
+            repetition = Repetition(
+                warmups, samples, meter.cores(), invalid_blocks=record.invalid_blocks, telemetry=telemetry
+            )
             runtimes = {name: runner.runtime for name, runner in runners.items()}
             dtypes = {name: runner.dtype for name, runner in runners.items()}
             watch.cell(Cell(runtime, B, S, runtimes, dtypes, shapes, (repetition,), workload))
+
+
+def _gpu(runners: Mapping[str, Runner]) -> str | None:
+    """The GPU that the models run on, if any does."""
+    devices = [runner.device for runner in runners.values() if runner.device is not None]
+    return gpu_uuid(devices[0].torch_device) if devices else None
 
 
 def _warm_up(runner: Runner, batches: Sequence[Batch], settings: BenchSettings) -> Warmup:

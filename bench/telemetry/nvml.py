@@ -26,11 +26,11 @@ Value = TypeVar("Value")
 
 
 @contextmanager
-def gpu_reader(index: int = 0) -> Iterator[tuple[str, Callable[[], GpuSample]]]:
+def gpu_reader(uuid: str) -> Iterator[tuple[str, Callable[[], GpuSample]]]:
     """Open NVML; yield the GPU's name and a function that takes one reading of it.
 
     Args:
-        index: of the GPU, as NVML counts them.
+        uuid: of the GPU, such as ``GPU-8d3a...``.
 
     Raises:
         InputError: if nvidia-ml-py is not installed, or there is no such GPU.
@@ -44,17 +44,17 @@ def gpu_reader(index: int = 0) -> Iterator[tuple[str, Callable[[], GpuSample]]]:
     except pynvml.NVMLError as error:
         raise InputError(f"NVML cannot be opened ({error}); is the NVIDIA driver installed?") from error
     try:
-        yield _open_gpu(pynvml, index)
+        yield _open_gpu(pynvml, uuid)
     finally:
         pynvml.nvmlShutdown()
 
 
-def _open_gpu(nvml: Any, index: int) -> tuple[str, Callable[[], GpuSample]]:
-    count = nvml.nvmlDeviceGetCount()
-    if not 0 <= index < count:
-        raise InputError(f"there is no GPU {index}: NVML sees {count}.")
-    handle = nvml.nvmlDeviceGetHandleByIndex(index)
-    return str(nvml.nvmlDeviceGetName(handle)), lambda: read_sample(nvml, handle)
+def _open_gpu(nvml: Any, uuid: str) -> tuple[str, Callable[[], GpuSample]]:
+    try:
+        handle = nvml.nvmlDeviceGetHandleByUUID(uuid)
+        return str(nvml.nvmlDeviceGetName(handle)), lambda: read_sample(nvml, handle)
+    except nvml.NVMLError as error:
+        raise InputError(f"NVML does not know the GPU {uuid} ({error}).") from error
 
 
 def read_sample(nvml: Any, handle: Any) -> GpuSample:

@@ -44,8 +44,7 @@ class FakeNvml:
 
     def __getattr__(self, name: str) -> object:
         values = {
-            "nvmlDeviceGetCount": 1,
-            "nvmlDeviceGetHandleByIndex": "handle",
+            "nvmlDeviceGetHandleByUUID": "handle",
             "nvmlDeviceGetName": "Example GPU",
             "nvmlDeviceGetCurrentClocksEventReasons": 0x1 | 0x4 | 0x40,
             "nvmlDeviceGetPowerUsage": 250_000,
@@ -98,24 +97,24 @@ def test_every_reason_exists_in_the_real_module() -> None:
 def test_nvml_is_closed_again(monkeypatch: pytest.MonkeyPatch) -> None:
     fake = FakeNvml()
     monkeypatch.setitem(sys.modules, "pynvml", fake)
-    with gpu_reader() as (name, read):
+    with gpu_reader("GPU-1") as (name, read):
         assert (name, read().power_w, fake.opened) == ("Example GPU", 250.0, 1)
     assert fake.opened == 0
 
 
 def test_a_gpu_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "pynvml", FakeNvml())
-    with pytest.raises(InputError, match="there is no GPU 3: NVML sees 1"), gpu_reader(3):
+    monkeypatch.setitem(sys.modules, "pynvml", FakeNvml(lacks=("nvmlDeviceGetHandleByUUID",)))
+    with pytest.raises(InputError, match=r"NVML does not know the GPU GPU-3"), gpu_reader("GPU-3"):
         pass
 
 
 def test_a_missing_driver_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pynvml", FakeNvml(broken=True))
-    with pytest.raises(InputError, match=r"NVML cannot be opened \(Driver Not Loaded\)"), gpu_reader():
+    with pytest.raises(InputError, match=r"NVML cannot be opened \(Driver Not Loaded\)"), gpu_reader("GPU-1"):
         pass
 
 
 def test_a_missing_library_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pynvml", None)
-    with pytest.raises(InputError, match="nvidia-ml-py is not installed"), gpu_reader():
+    with pytest.raises(InputError, match="nvidia-ml-py is not installed"), gpu_reader("GPU-1"):
         pass
