@@ -51,6 +51,7 @@ def caveats_from_result(result: BenchResult, cells: tuple[CellRows, ...]) -> tup
         caveat
         for caveat in (
             _load_caveat(result),
+            _invalid_caveat(result),
             _noise_caveat(cells),
             _spread_caveat(cells),
             _warmup_caveat(cells),
@@ -88,6 +89,17 @@ def _load_caveat(result: BenchResult) -> str | None:
     return (
         f"Other programs kept {result.other_load:.1f} of {result.environment.cores} cores busy meanwhile. "
         "Measure again on an idle machine, or use the thread clock."
+    )
+
+
+def _invalid_caveat(result: BenchResult) -> str | None:
+    dropped = sum(cell.invalid_blocks for cell in result.cells)
+    if not dropped:
+        return None
+    measured = sum(repetition.blocks for cell in result.cells for repetition in cell.repetitions)
+    return (
+        f"{dropped} of {measured} blocks were dropped: the GPU throttled in them, or its clock moved by more than 2 %. "
+        "Their samples stay in the file."
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import pytest
@@ -212,3 +213,11 @@ def test_small_changes_are_called_noise():
 )
 def test_numbers_read_well(text, expected):
     assert text == expected
+
+
+def test_dropped_blocks_are_counted() -> None:
+    result = fake_result(cells=1)
+    cell = result.cells[0]
+    spoiled = replace(cell, repetitions=(replace(cell.repetitions[0], invalid_blocks=(3, 7)),))
+    assert "2 of 30 blocks were dropped" in markdown_from_result(replace(result, cells=(spoiled,)))
+    assert "were dropped" not in markdown_from_result(result)
