@@ -20,6 +20,7 @@ from pruning.methods.oneshot import OneshotOptions
 from pruning.training import TrainingOptions
 from tests.tiny import WORDS, tiny_bert, tiny_tokenizer
 
+NO_DROPOUT = tiny_bert(hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
 ROUNDS = (
     Round("small", ArchSpec.from_lists(16, 4, [3, 4, 2], [16, 24, 8])),
     Round("smaller", ArchSpec.from_lists(16, 4, [2, 1, 0], [8, 0, 8])),
@@ -28,7 +29,7 @@ OPTIONS = GradualOptions(
     rounds=ROUNDS,
     oneshot=OneshotOptions(target=ROUNDS[-1].target, ffn_multiple=8),
     training=TrainingOptions(epochs=6, batch_size=8, learning_rate=2e-4, checkpoint_steps=2, cpu=True),
-    distillation=DistillationOptions(logits=1.0, hidden=0.1),
+    distillation=DistillationOptions(),
 )
 
 
@@ -41,7 +42,7 @@ def texts(count, seed):
 
 @pytest.fixture(scope="module")
 def setting(tmp_path_factory):
-    dense = Checkpoint(tiny_bert(hidden_dropout_prob=0.0), tiny_tokenizer(), tmp_path_factory.mktemp("dense"))
+    dense = Checkpoint(NO_DROPOUT, tiny_tokenizer(), tmp_path_factory.mktemp("dense"))
     calibration = calibration_from_texts(dense.tokenizer, texts(60, 1), examples=32)
     return dense, Lesson(tiny_bert(), encode(dense.tokenizer, texts(40, 2))), calibration
 
@@ -136,8 +137,9 @@ def test_a_damaged_record_is_named(setting, family, tmp_path):
 def test_a_teacher_that_does_not_fit_is_refused_before_anything_is_written(setting, tmp_path):
     dense, lesson, calibration = setting
     other = replace(lesson, teacher=tiny_bert(num_hidden_layers=4))
+    options = replace(OPTIONS, distillation=DistillationOptions(hidden=1.0))
     with pytest.raises(InputError, match="hidden states are matched one to one"):
-        prune_gradually(dense, other, calibration, OPTIONS, tmp_path / "out")
+        prune_gradually(dense, other, calibration, options, tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
