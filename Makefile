@@ -8,14 +8,18 @@ PIP := -m pip install --quiet --disable-pip-version-check
 
 # Tests that must also pass on the oldest supported transformers.
 INTEROP_TESTS := tests/pruning/test_model.py tests/pruning/test_heads.py tests/pruning/test_auto.py \
-	tests/pruning/test_introspect.py tests/pruning/test_compaction.py $(wildcard tests/pruning/test_checkpoint*.py)
+	tests/pruning/test_introspect.py tests/pruning/test_compaction.py $(wildcard tests/pruning/test_checkpoint*.py) \
+	tests/interop
+# transformers.js is tested where npm is installed.
+NODE := tests/interop/node
+NODE_MODULES := $(if $(shell command -v npm),$(NODE)/node_modules/installed)
 
-.PHONY: demo test lint format bench clean
+.PHONY: demo test lint format bench node clean
 
 demo: $(VENV)/installed
 	$(BIN)/slimbert demo --out slimbert-demo --resume
 
-test: lint $(INTEROP)/installed
+test: lint $(INTEROP)/installed node
 	$(BIN)/python -m pytest
 	$(INTEROP)/bin/python -m pytest $(INTEROP_TESTS)
 
@@ -31,8 +35,10 @@ format: $(VENV)/installed
 bench: $(VENV)/installed
 	$(BIN)/python benchmarks/tool_cost.py --out docs/results/tool-cost.md
 
+node: $(NODE_MODULES)
+
 clean:
-	rm -rf $(VENV) $(INTEROP) slimbert-demo
+	rm -rf $(VENV) $(INTEROP) $(NODE)/node_modules slimbert-demo
 
 # torch goes first: the pinned version must be there before anything else asks for "some torch".
 $(VENV)/installed: pyproject.toml constraints.txt tools/demo_assets.txt
@@ -46,5 +52,10 @@ $(INTEROP)/installed: pyproject.toml constraints.txt constraints-interop.txt
 	$(PYTHON) -m venv $(INTEROP)
 	$(INTEROP)/bin/python $(PIP) --constraint constraints-interop.txt torch
 	$(INTEROP)/bin/python $(PIP) --constraint constraints-interop.txt \
-		transformers accelerate safetensors scipy scikit-learn pytest pytest-randomly pytest-timeout hypothesis
+		transformers accelerate safetensors scipy scikit-learn pytest pytest-randomly pytest-timeout hypothesis \
+		jinja2 onnx onnx-ir onnxscript onnxruntime optimum optimum-onnx sentence-transformers
+	touch $@
+
+$(NODE)/node_modules/installed: $(NODE)/package.json $(NODE)/package-lock.json
+	npm ci --prefix $(NODE) --ignore-scripts --no-audit --no-fund
 	touch $@
