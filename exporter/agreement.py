@@ -12,7 +12,7 @@ from pruning.batching import Batch, Predict
 
 VECTORS = ("last_hidden_state", "sentence_embedding")
 """Outputs that are vectors to compare by angle; all others are logits that decide."""
-LEAST_AGREEMENT = {"fp32": 0.995, "fp16": 0.99, "int8": 0.97}
+LEAST_AGREEMENT = {"fp32": 0.995, "fp16": 0.98, "int8": 0.97}
 """Share of equal decisions on real text that each precision owes, or mean cosine of vectors."""
 
 
