@@ -14,7 +14,7 @@ INTEROP_TESTS := tests/pruning/test_model.py tests/pruning/test_heads.py tests/p
 NODE := tests/interop/node
 NODE_MODULES := $(if $(shell command -v npm),$(NODE)/node_modules/installed)
 
-.PHONY: demo test lint format bench node clean
+.PHONY: demo test lint format bench bench-aa node clean
 
 demo: $(VENV)/installed
 	$(BIN)/slimbert demo --out slimbert-demo --resume
@@ -36,6 +36,10 @@ bench: $(VENV)/installed
 	$(BIN)/python benchmarks/tool_cost.py --out docs/results/tool-cost.md
 
 node: $(NODE_MODULES)
+
+# A model against itself: MODEL=folder, and ARGS="--candidate smaller" to see a known difference too.
+bench-aa: $(VENV)/installed
+	$(BIN)/python benchmarks/bench_aa.py $(MODEL) $(ARGS)
 
 clean:
 	rm -rf $(VENV) $(INTEROP) $(NODE)/node_modules slimbert-demo

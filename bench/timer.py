@@ -16,6 +16,7 @@ from pruning.errors import InputError
 
 NS_PER_MS = 1e6
 NOISY_SPREAD = 0.1
+SAMPLES_BEYOND = 10
 
 Call = Callable[[], object]
 
@@ -59,14 +60,14 @@ class Latency:
         return self.percentile_ms(50)
 
     @property
-    def p90_ms(self) -> float:
-        """Nine calls in ten are faster."""
-        return self.percentile_ms(90)
+    def p90_ms(self) -> float | None:
+        """Nine calls in ten are faster; None below 100 samples."""
+        return self.tail_ms(90)
 
     @property
-    def p99_ms(self) -> float:
-        """99 calls in 100 are faster; rough with fewer than 1,000 samples."""
-        return self.percentile_ms(99)
+    def p99_ms(self) -> float | None:
+        """99 calls in 100 are faster; None below 1,000 samples."""
+        return self.tail_ms(99)
 
     @property
     def iqr_ms(self) -> float:
@@ -87,12 +88,24 @@ class Latency:
         """The sample below which ``percent`` of the samples lie, interpolated."""
         return float(np.percentile(self.samples_ms, percent))
 
+    def tail_ms(self, percent: float) -> float | None:
+        """A high percentile; None if there are too few samples to know it."""
+        return self.percentile_ms(percent) if len(self.samples_ms) >= samples_for_percentile(percent) else None
+
     def __str__(self) -> str:
         doubt = ", noisy" if self.noisy else ""
+        tails = "".join(
+            f", p{percent} {value:.3g} ms" for percent in (90, 99) if (value := self.tail_ms(percent)) is not None
+        )
         return (
-            f"p50 {self.p50_ms:.3g} ms, p90 {self.p90_ms:.3g} ms, p99 {self.p99_ms:.3g} ms "
+            f"p50 {self.p50_ms:.3g} ms{tails} "
             f"({self.clock} clock, {len(self.samples_ms)} samples, IQR/p50 {self.spread:.0%}{doubt})"
         )
+
+
+def samples_for_percentile(percent: float) -> int:
+    """Samples that a high percentile needs: at least ten must lie beyond it, or one odd call decides it."""
+    return round(SAMPLES_BEYOND * 100 / (100 - percent))
 
 
 def time_calls(calls: Sequence[Call], clocks: Sequence[Clock]) -> dict[str, tuple[float, ...]]:

@@ -15,6 +15,9 @@ from bench.environment import OtherLoad, core_count, is_loaded
 from bench.experiments.plan import Experiment, ExperimentPlan, experiment_named, rate_from_text
 from bench.experiments.results import Experiments
 from bench.experiments.run import ExperimentWatch, run_experiments
+from bench.frontier import read_metrics, read_published
+from bench.ladder import require_ladder
+from bench.report.bench_report import Extras
 from bench.result import BenchModel, BenchResult, BenchSettings
 from bench.runners.registry import PLANNED, RUNNERS
 from bench.samples_file import read_samples, require_samples_or_nothing, write_samples
@@ -143,6 +146,37 @@ def failed_gates(result: BenchResult, under: float | None, *, slower: bool) -> l
         raise InputError("--fail-under and --fail-if-slower need latencies; add latency to --experiment.")
     failed = [] if under is None else cells_under(result, under)
     return failed + (cells_slower(result) if slower else [])
+
+
+def read(samples: Path, models: Sequence[str], *, copy: Path | None) -> BenchResult:
+    """What a samples file holds, copied to another file where asked.
+
+    Raises:
+        InputError: if models are named too, or the file holds no samples.
+    """
+    if models:
+        raise InputError(f"--from {samples} measures nothing; leave the models out, or --from.")
+    result = read_samples(samples)
+    if copy is not None:
+        require_samples_or_nothing(copy)
+        write_samples(copy, result)
+    return result
+
+
+def extras_from_files(result: BenchResult, metrics: Path | None, published: Path | None, *, ladder: bool) -> Extras:
+    """What the reports are to show beside the measurement.
+
+    Raises:
+        InputError: if a file cannot be used, or there are too few models for a ladder.
+    """
+    if ladder:
+        require_ladder(result)
+    if metrics is None:
+        if published is not None:
+            raise InputError("--published needs --metrics: published points are shown beside the models measured here.")
+        return Extras(ladder)
+    quality = read_metrics(metrics, result.models)
+    return Extras(ladder, quality, () if published is None else read_published(published, quality))
 
 
 def check_idle(result: BenchResult) -> None:

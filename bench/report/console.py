@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from rich.console import Group
 from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+from bench.cell import Cell
+from bench.ladder import Rung, ladder_from_cell
 from bench.report.experiments_report import console_from_experiments
-from bench.report.rows import CellRows, Row, caveats_from_result, p99_note, rows_from_result
-from bench.report.wording import ms_text, percent_text
+from bench.report.rows import CellRows, Column, caveats_from_result, columns_from_cells, rows_from_result, tail_note
+from bench.report.wording import ms_text
 from bench.result import BenchResult
 from bench.statistics import Verdict
 
@@ -25,36 +29,37 @@ def console_from_result(result: BenchResult) -> Group:
     if not result.cells:
         return console_from_experiments(result)
     cells = rows_from_result(result)
+    columns = columns_from_cells(cells)
     caveats = [Text(f"! {caveat}", style="yellow") for caveat in caveats_from_result(result, cells)]
-    return Group(
-        *map(_table_from_cell, cells), console_from_experiments(result), *caveats, Text(_footer(result), style="dim")
-    )
+    tables = [_table_from_cell(cell, columns) for cell in cells]
+    return Group(*tables, console_from_experiments(result), *caveats, Text(_footer(result), style="dim"))
 
 
-def _table_from_cell(cell: CellRows) -> Table:
+def _table_from_cell(cell: CellRows, columns: Sequence[Column]) -> Table:
     table = Table(title=escape(str(cell.cell)), title_justify="left", title_style="bold", header_style="dim")
     table.add_column("model", overflow="fold")
-    table.add_column("dtype")
-    for name in ("p50", "p90", "p99", "IQR/p50"):
-        table.add_column(name, justify="right")
-    table.add_column("speedup (95 % interval)", justify="right")
-    table.add_column("verdict")
+    for column in columns:
+        table.add_column(column.name, justify="right" if column.numeric else "left")
+    table.add_column("verdict", no_wrap=True)
     for row in cell.rows:
-        table.add_row(*_cells_from_row(row))
+        verdict = Text(row.verdict_text, style=VERDICT_STYLES.get(row.verdict_text, "dim"))
+        table.add_row(Text(row.label), *(column.text(row) for column in columns), verdict)
     return table
 
 
-def _cells_from_row(row: Row) -> tuple[str | Text, ...]:
-    latency = row.latency
-    spread = Text(percent_text(latency.spread), style="yellow" if latency.noisy else "")
-    return (
-        Text(row.label),
-        row.dtype,
-        *map(ms_text, (latency.p50_ms, latency.p90_ms, latency.p99_ms)),
-        spread,
-        str(row.comparison.ratio) if row.comparison else "",
-        Text(row.verdict_text, style=VERDICT_STYLES.get(row.verdict_text, "dim")),
-    )
+def console_from_ladder(result: BenchResult) -> Group:
+    """What each step from model to model gives, one table per cell."""
+    return Group(*(_ladder_table(cell, ladder_from_cell(result, cell)) for cell in result.cells))
+
+
+def _ladder_table(cell: Cell, rungs: Sequence[Rung]) -> Table:
+    table = Table(title=escape(f"what each step gives: {cell}"), title_justify="left", header_style="dim")
+    for name in ("model", "what changed", "p50", "this step (95 % interval)", "so far"):
+        table.add_column(name, justify="left" if name in ("model", "what changed") else "right", overflow="fold")
+    for rung in rungs:
+        step, total = (str(x.ratio) if x else "" for x in (rung.step, rung.total))
+        table.add_row(Text(rung.label), Text(rung.changed), ms_text(rung.p50_ms), step, total)
+    return table
 
 
 def _footer(result: BenchResult) -> str:
@@ -64,8 +69,8 @@ def _footer(result: BenchResult) -> str:
             None,
             (
                 f"{settings.headline_clock} clock, {settings.threads} thread(s), {result.inputs};",
-                f"{settings.blocks} interleaved blocks of {settings.calls} calls.",
-                p99_note(result),
+                f"{settings.processes} process(es) of {settings.blocks} interleaved blocks of {settings.calls} calls.",
+                tail_note(result),
                 f"{result.environment.cpu}, {result.environment.cores} cores.",
             ),
         )

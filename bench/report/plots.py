@@ -66,8 +66,8 @@ def kept_svg(name: str, kept: Sequence[int], full: Sequence[int]) -> str:
         axes.set(title=name, xlabel="layer", xticks=layers, ylim=(0, top * 1.1))
         axes.tick_params(length=0)
         axes.grid(axis="y")
-        _legend(axes)
-        return _svg(figure, f"{name}: " + ", ".join(f"{k} of {f}" for k, f in zip(kept, full, strict=True)))
+        legend(axes)
+        return svg_text(figure, f"{name}: " + ", ".join(f"{k} of {f}" for k, f in zip(kept, full, strict=True)))
 
 
 def latency_svg(samples_ms: Mapping[str, Sequence[float]]) -> str:
@@ -94,8 +94,8 @@ def latency_svg(samples_ms: Mapping[str, Sequence[float]]) -> str:
         axes.set(xlabel="milliseconds per call", ylabel="calls", xlim=(0, end))
         axes.tick_params(length=0)
         axes.grid(axis="y")
-        _legend(axes)
-        return _svg(figure, "Histogram of the latency of " + " and ".join(samples_ms))
+        legend(axes)
+        return svg_text(figure, "Histogram of the latency of " + " and ".join(samples_ms))
 
 
 def speedup_svg(points: Sequence[RatioPoint]) -> str:
@@ -118,7 +118,7 @@ def speedup_svg(points: Sequence[RatioPoint]) -> str:
         axes.margins(x=0.12)
         axes.tick_params(length=0)
         axes.grid(axis="x")
-        return _svg(
+        return svg_text(
             figure,
             "Speedup with 95 % interval: " + "; ".join(f"{point.label} {point.comparison.ratio}" for point in points),
         )
@@ -128,11 +128,23 @@ def _colors(count: int) -> list[str]:
     return [PALETTE[index % len(PALETTE)] for index in range(count)]
 
 
-def _legend(axes: Any) -> None:
-    axes.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=3, frameon=False, fontsize=8, labelcolor=INK)
+def legend(axes: Any) -> None:
+    """Above the axes on the right, each label once."""
+    handles, labels = axes.get_legend_handles_labels()
+    once = dict(zip(labels, handles, strict=True))
+    axes.legend(
+        once.values(),
+        once.keys(),
+        loc="lower right",
+        bbox_to_anchor=(1, 1),
+        ncols=3,
+        frameon=False,
+        fontsize=8,
+        labelcolor=INK,
+    )
 
 
-def _svg(figure: Figure, description: str) -> str:
+def svg_text(figure: Figure, description: str) -> str:
     """The ``<svg>`` element alone, to be placed in HTML, described for people who cannot see it."""
     buffer = io.StringIO()
     figure.savefig(buffer, format="svg", metadata=NO_METADATA, transparent=True)

@@ -2,27 +2,42 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
-from bench.cell import BASELINE, CONTROL, Cell
-from bench.report.wording import percent_text
+from bench.cell import BASELINE, CONTROL, FULL, Cell
+from bench.report.wording import count_text, ms_text, percent_text
 from bench.result import BenchResult
 from bench.statistics import Comparison
-from bench.timer import Latency
+from bench.timer import Latency, samples_for_percentile
 
-P99_SAMPLES = 1_000
+TAILS = (90, 99)
 WIDE_NOISE = 1.05
 
 
 @dataclass(frozen=True)
 class Row:
-    """One contestant in one cell. ``comparison`` is None for the baseline, which is compared with nothing."""
+    """One contestant in one cell.
+
+    Args:
+        key: of the contestant.
+        label: what people call it.
+        runtime: it ran in.
+        dtype: it computed in.
+        latency: on the headline clock.
+        comparison: with the baseline; None for the baseline itself.
+        ideal: how many times fewer encoder FLOPs it needs; None where that is not known.
+        tokens_per_second: real tokens, padding left out.
+    """
 
     key: str
     label: str
+    runtime: str
     dtype: str
     latency: Latency
     comparison: Comparison | None
+    ideal: float | None
+    tokens_per_second: float
 
     @property
     def verdict_text(self) -> str:
@@ -30,6 +45,27 @@ class Row:
         if self.key == CONTROL:
             return "noise floor (A/A)"
         return self.comparison.verdict.value if self.comparison else "baseline"
+
+    @property
+    def ideal_text(self) -> str:
+        """The measured speedup as a share of the one that FLOPs promise; empty where they promise none."""
+        if self.comparison is None or self.ideal is None or self.ideal == 1:
+            return ""
+        return f"{percent_text(self.comparison.ratio.value / self.ideal)} of {self.ideal:.2f}x"
+
+    @property
+    def spread_text(self) -> str:
+        """Distance between the quartiles over the median."""
+        return percent_text(self.latency.spread) + (" (noisy)" if self.latency.noisy else "")
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of the tables, the same in a terminal, in Markdown and in HTML."""
+
+    name: str
+    text: Callable[[Row], str]
+    numeric: bool = True
 
 
 @dataclass(frozen=True)
@@ -55,17 +91,50 @@ def caveats_from_result(result: BenchResult, cells: tuple[CellRows, ...]) -> tup
             _noise_caveat(cells),
             _spread_caveat(cells),
             _warmup_caveat(cells),
+            _invalid_caveat(cells),
+            _restart_caveat(cells),
         )
         if caveat
     )
 
 
-def p99_note(result: BenchResult) -> str | None:
-    """Said under every table whose tail rests on few samples."""
-    samples = result.settings.blocks * result.settings.calls
-    if samples >= P99_SAMPLES:
+def columns_from_cells(cells: tuple[CellRows, ...]) -> tuple[Column, ...]:
+    """The columns that have something to say: percentiles with enough samples, FLOPs where they are known."""
+    rows = [row for cell in cells for row in cell.rows]
+    optional = (
+        (not all(cell.cell.one_runtime for cell in cells), Column("runtime", lambda row: row.runtime, numeric=False)),
+        (True, Column("type", lambda row: row.dtype, numeric=False)),
+        (True, Column("p50", lambda row: ms_text(row.latency.p50_ms))),
+        *((_has_tail(rows, percent), _tail_column(percent)) for percent in TAILS),
+        (True, Column("IQR / p50", lambda row: row.spread_text)),
+        (
+            any(cell.cell.workload != FULL for cell in cells),
+            Column("tokens / s", lambda row: count_text(row.tokens_per_second)),
+        ),
+        (True, Column("speedup (95 % interval)", lambda row: str(row.comparison.ratio) if row.comparison else "")),
+        (any(row.ideal_text for row in rows), Column("of the ideal", lambda row: row.ideal_text)),
+    )
+    return tuple(column for shown, column in optional if shown)
+
+
+def tail_note(result: BenchResult) -> str | None:
+    """Said under every table that leaves a percentile out."""
+    samples = min(
+        (len(result.latency(cell, key).samples_ms) for cell in result.cells for key in cell.contestants), default=0
+    )
+    short = [percent for percent in TAILS if samples < samples_for_percentile(percent)]
+    if not short:
         return None
-    return f"p99 rests on {samples} samples per model; below {P99_SAMPLES:,} it is a rough guide."
+    needs = " and ".join(f"p{percent} needs {samples_for_percentile(percent):,} samples" for percent in short)
+    return f"{needs} per model; there are {samples}. More --blocks or --processes give more."
+
+
+def _has_tail(rows: list[Row], percent: int) -> bool:
+    return all(row.latency.tail_ms(percent) is not None for row in rows)
+
+
+def _tail_column(percent: int) -> Column:
+    return Column(f"p{percent}", lambda row: ms_text(row.latency.percentile_ms(percent)))
 
 
 def _rows_from_cell(result: BenchResult, cell: Cell) -> tuple[Row, ...]:
@@ -75,9 +144,12 @@ def _rows_from_cell(result: BenchResult, cell: Cell) -> tuple[Row, ...]:
         Row(
             key=key,
             label=label,
+            runtime=cell.runtimes[key],
             dtype=cell.dtypes[key],
             latency=result.latency(cell, key),
             comparison=None if key == BASELINE else result.comparison(cell, key),
+            ideal=result.ideal(cell, key),
+            tokens_per_second=cell.tokens_per_second(key, result.settings.headline_clock),
         )
         for key, label in labels.items()
     )
@@ -125,6 +197,17 @@ def _warmup_caveat(cells: tuple[CellRows, ...]) -> str | None:
     if not unstable:
         return None
     return f"Warm-up ended before timings settled within 1 % in: {'; '.join(unstable)}."
+
+
+def _invalid_caveat(cells: tuple[CellRows, ...]) -> str | None:
+    dropped = sum(cell.cell.invalid_blocks for cell in cells)
+    measured = sum(repetition.blocks for cell in cells for repetition in cell.cell.repetitions)
+    return f"{dropped} of {measured} blocks were invalid and are not used." if dropped else None
+
+
+def _restart_caveat(cells: tuple[CellRows, ...]) -> str | None:
+    restarted = [str(cell.cell) for cell in cells if any(x.restarts for x in cell.cell.repetitions)]
+    return f"Stopped and continued in another process: {'; '.join(restarted)}." if restarted else None
 
 
 def _settled(cell: Cell) -> bool:

@@ -12,7 +12,7 @@ from bench.report.artifact_rows import agreement_text, artifact_metric, artifact
 from bench.report.bench_report import environment_rows, latency_plot, method_text, speedup_plot
 from bench.report.plots import kept_svg
 from bench.report.render import render
-from bench.report.rows import caveats_from_result, p99_note, rows_from_result
+from bench.report.rows import caveats_from_result, columns_from_cells, rows_from_result, tail_note
 from bench.report.schema import LatencyRow, MeasuredModel, Metric, Report, report_from_dict
 from bench.report.wording import change_text, count_text, ms_text, size_text, speedup_text
 from bench.result import BenchResult
@@ -68,13 +68,13 @@ def html_from_report(report: Mapping[str, Any], bench: BenchResult) -> str:
         | {
             "warnings": [*values["warnings"], *caveats_from_result(bench, cells)],
             "kept_plots": kept_plots(checked.baseline, checked.candidate),
+            "columns": columns_from_cells(cells),
             "latency_plots": [latency_plot(cell) for cell in cells],
             "speedup_plot": speedup_plot(cells) if len(cells) > 1 else None,
             "cells": cells,
             "method": method_text(bench),
-            "p99_note": p99_note(bench),
+            "tail_note": tail_note(bench),
             "environment": environment_rows(bench),
-            "percent": wording.percent_text,
         },
     )
 
@@ -181,6 +181,7 @@ def _changes(report: Report) -> list[Change]:
         Change(f"{label} latency, {_where(x)}", ms_text(ms_x), ms_text(ms_y), f"{ms_x / ms_y:.2f}x")
         for x, y in _paired_latency(report)
         for label, ms_x, ms_y in (("median", x.p50_ms, y.p50_ms), ("p99", x.p99_ms, y.p99_ms))
+        if ms_x is not None and ms_y is not None
     ]
     if before.metric and after.metric:
         changes.append(_metric_change(before.metric, after.metric))

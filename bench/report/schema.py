@@ -51,15 +51,15 @@ class ModelFacts(_Facts):
 
 
 class LatencyRow(_Facts):
-    """Milliseconds per call in one cell; ``samples`` is their number."""
+    """Milliseconds per call in one cell; ``samples`` is their number, and too few leave a percentile out (None)."""
 
     runtime: str
     dtype: str
     batch: int
     seq: int
     p50_ms: float
-    p90_ms: float
-    p99_ms: float
+    p90_ms: float | None
+    p99_ms: float | None
     samples: int
     clock: str
     threads: int

@@ -11,6 +11,7 @@ from html.parser import HTMLParser
 import pytest
 from rich.console import Console
 
+from bench.cell import InputShape
 from bench.report.bench_report import html_from_result, markdown_from_result
 from bench.report.console import console_from_result
 from bench.report.plots import kept_svg
@@ -145,11 +146,59 @@ def test_pages_are_the_same_every_time():
     assert kept_svg("Heads", [1, 0], [2, 2]) == kept_svg("Heads", [1, 0], [2, 2])
 
 
+def shown(renderable):
+    """What a wide terminal shows."""
+    console = Console(width=200, record=True, file=io.StringIO())
+    console.print(renderable)
+    return console.export_text()
+
+
+def test_percentiles_with_too_few_samples_are_left_out_and_the_reason_is_said():
+    few, many = fake_result(cells=1), fake_result(cells=1, processes=9)
+    for result, absent, present in ((few, ["p99 |", "p99 "], "p90"), (many, [], "p99")):
+        for text in (markdown_from_result(result), shown(console_from_result(result))):
+            assert present in text
+            table = [line for line in text.splitlines() if "p50" in line]
+            assert not any(word in line for word in absent for line in table)
+    assert "p99 needs 1,000 samples per model; there are 120." in markdown_from_result(few)
+    assert "needs" not in markdown_from_result(many)
+
+
+def test_the_share_of_the_ideal_is_beside_the_speedup():
+    text = markdown_from_result(fake_result())
+    assert re.search(r"\d\d % of 2\.\d\dx", text)
+
+
+def test_length_distributions_show_tokens_per_second_and_padding():
+    result = fake_result(cells=1)
+    shapes = (InputShape(1, 128, 64),) * 8
+    padded = replace(result, cells=(replace(result.cells[0], workload="padded", shapes=shapes),))
+    text = markdown_from_result(padded)
+    assert "tokens / s" in text
+    assert "padded: 50 % padding" in text
+    assert "tokens / s" not in markdown_from_result(result)
+
+
+def test_invalid_blocks_and_restarts_are_said():
+    result = fake_result(cells=1)
+    repetition = replace(result.cells[0].repetitions[0], invalid_blocks=(1, 4), restarts=1)
+    text = markdown_from_result(replace(result, cells=(replace(result.cells[0], repetitions=(repetition,)),)))
+    assert "2 of 30 blocks were invalid" in text
+    assert "Stopped and continued in another process: ort-cpu, batch 1" in text
+
+
+def test_several_processes_are_part_of_the_method():
+    assert "in 4 fresh processes" in html_from_result(fake_result(cells=1, processes=4))
+
+
+def test_latency_is_plotted_over_a_grid_and_only_there():
+    assert "Latency against batch size" in html_from_result(fake_result(cells=2))
+    assert "Latency against batch size" not in html_from_result(fake_result(cells=1))
+
+
 def test_benchmark_reports_name_every_contestant():
     result = fake_result(candidates=2)
-    console = Console(width=160, record=True, file=io.StringIO())
-    console.print(console_from_result(result))
-    for text in (markdown_from_result(result), html_from_result(result), console.export_text()):
+    for text in (markdown_from_result(result), html_from_result(result), shown(console_from_result(result))):
         assert "dense (again)" in text
         assert "noise floor (A/A)" in text
         assert "compact" in text

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 import pytest
 
-from bench.timer import THREAD, WALL, Clock, Latency, WarmupPolicy, time_calls, warm_up
+from bench.timer import THREAD, WALL, Clock, Latency, WarmupPolicy, samples_for_percentile, time_calls, warm_up
 from pruning.errors import InputError
 
 
@@ -55,8 +55,15 @@ def test_real_clocks_grow_and_are_named() -> None:
 
 def test_latency_derives_its_figures_from_the_samples() -> None:
     latency = Latency("wall", tuple(float(x) for x in range(1, 102)))
-    assert (latency.p50_ms, latency.p90_ms, latency.p99_ms) == (51, 91, 100)
+    assert (latency.p50_ms, latency.p90_ms, latency.percentile_ms(99)) == (51, 91, 100)
     assert latency.iqr_ms == 50
+
+
+@pytest.mark.parametrize(("percent", "needed"), [(90, 100), (99, 1_000), (99.9, 10_000)])
+def test_a_percentile_needs_ten_samples_beyond_it(percent: float, needed: int) -> None:
+    assert samples_for_percentile(percent) == needed
+    assert Latency("wall", (1.0,) * (needed - 1)).tail_ms(percent) is None
+    assert Latency("wall", (1.0,) * needed).tail_ms(percent) == 1.0
 
 
 def test_latency_is_noisy_when_the_quartiles_are_far_apart() -> None:
@@ -66,7 +73,7 @@ def test_latency_is_noisy_when_the_quartiles_are_far_apart() -> None:
 
 
 def test_latency_prints_its_doubt() -> None:
-    assert str(Latency("thread", (2.0, 2.0))) == ("p50 2 ms, p90 2 ms, p99 2 ms (thread clock, 2 samples, IQR/p50 0%)")
+    assert str(Latency("thread", (2.0, 2.0))) == "p50 2 ms (thread clock, 2 samples, IQR/p50 0%)"
     assert "noisy" in str(Latency("wall", (1.0, 2.0, 3.0)))
 
 

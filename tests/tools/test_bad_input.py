@@ -12,8 +12,10 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from bench.samples_file import write_samples
 from pruning.arch import ArchSpec
 from pruning.checkpoint import save_checkpoint
+from tests.bench.fakes import fake_result
 from tests.tiny import tiny_bert, tiny_tokenizer
 from tests.tools.conftest import RUN
 
@@ -266,6 +268,9 @@ BAD_BENCH = {
     "processes": (("my-bert", "my-bert", "--processes", "0"), "processes must be at least 1"),
     "calls": (("my-bert", "my-bert", "--calls", "1"), "calls per block >= 2"),
     "lengths": (("my-bert", "my-bert", "--lengths", "missing.csv"), "missing.csv"),
+    "short ladder": (("--from", "samples.json", "--ladder"), "--ladder needs at least two candidates"),
+    "published alone": (("--from", "samples.json", "--published", "reviews.csv"), "--published needs --metrics"),
+    "metrics": (("--from", "samples.json", "--metrics", "reviews.csv"), "lacks the columns metric, model, value"),
     "bound runtime": (("my-bert@tensorrt", "my-bert"), "tensorrt"),
 }
 
@@ -273,6 +278,7 @@ BAD_BENCH = {
 @pytest.mark.parametrize("name", BAD_BENCH)
 def test_a_bad_benchmark_is_refused(project, slimbert, name):
     arguments, message = BAD_BENCH[name]
+    write_samples(project / "samples.json", fake_result())
     before = snapshot(project)
     assert message in refused(slimbert("bench", *arguments))
     assert snapshot(project) == before

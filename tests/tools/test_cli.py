@@ -173,6 +173,19 @@ def test_bench_measures_texts_and_their_lengths_and_resumes(project, slimbert):
     assert json.loads((project / "bench.json").read_text())["cells"] == cells
 
 
+def test_bench_shows_a_ladder_and_accuracy_against_speedup(project, slimbert):
+    (project / "metrics.csv").write_text("model,metric,value,task\nmy-bert,accuracy,0.9,SST-2\n")
+    (project / "published.csv").write_text("system,method,task,metric,value,speedup\nX,y,SST-2,accuracy,91,1.8\n")
+    ladder = ("my-bert@torch-cpu", "my-bert@ort-cpu", "my-bert@ort-cpu")
+    plots = ("--metrics", "metrics.csv", "--published", "published.csv", "--html", "b.html")
+    code, out, err = slimbert("bench", *ladder, *BENCH[3:], "--ladder", *plots)
+    assert code == 0, err
+    assert "runtime torch-cpu → ort-cpu" in out
+    page = (project / "b.html").read_text()
+    assert "What each step gives" in page
+    assert "X, y" in page
+
+
 def test_bench_compares_two_samples_files(project, slimbert):
     slimbert(*BENCH, "--quiet")
     code, out, _ = slimbert("bench", "compare", "bench.json", "bench.json", "--fail-if-slower", "--json")

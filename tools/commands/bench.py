@@ -69,6 +69,16 @@ def bench(
     resume: Annotated[bool, Option("--resume", help="Measure only what the samples file lacks.")] = False,
     html_file: Annotated[Path | None, Option("--html", help="Write a self-contained page here.")] = None,
     markdown_file: Annotated[Path | None, Option("--markdown", help="Write Markdown tables here.")] = None,
+    ladder: Annotated[
+        bool, Option("--ladder", help="Show what each step gives, from model to model in the order given.")
+    ] = False,
+    metrics: Annotated[
+        Path | None, Option("--metrics", help="CSV of model,metric,value[,task]: plots accuracy against speedup.")
+    ] = None,
+    published: Annotated[
+        Path | None,
+        Option("--published", help="CSV of system,method,task,metric,value,speedup: points for that plot."),
+    ] = None,
     fail_under: Annotated[
         float | None, Option("--fail-under", help="Exit 1 if a speedup's interval does not reach this everywhere.")
     ] = None,
@@ -87,18 +97,12 @@ def bench(
     """
     from bench.experiments.load import QueueRules
     from bench.report.bench_report import html_from_result, markdown_from_result
-    from bench.report.console import console_from_result
-    from bench.samples_file import read_samples, write_samples
+    from bench.report.console import console_from_ladder, console_from_result
     from pruning.atomic import write_text
-    from pruning.errors import InputError
     from tools import benching, settings, stages
 
     if from_file is not None:
-        if models:
-            raise InputError(f"--from {from_file} measures nothing; leave the models out, or --from.")
-        result = read_samples(from_file)
-        if json_file is not None:
-            write_samples(json_file, result)
+        result = benching.read(from_file, models or (), copy=json_file)
     else:
         named = benching.models_from_words(models or [])
         sources = benching.sources_from_data(
@@ -132,15 +136,17 @@ def bench(
         benching.check_load(strict=strict)
         result = benching.bench(named, asked, sources, samples, plan=plan, resume=resume)
         json_file = samples
+    extras = benching.extras_from_files(result, metrics, published, ladder=ladder)
     show(console_from_result(result))
+    if ladder:
+        show(console_from_ladder(result))
+    pages = {"Page": (html_file, html_from_result), "Markdown": (markdown_file, markdown_from_result)}
+    for name, (path, text_from_result) in pages.items():
+        if path is not None:
+            write_text(path, text_from_result(result, extras))
+            say(f"{name}: {path}")
     if json_file is not None:
         say(f"Samples: {json_file}")
-    if html_file is not None:
-        write_text(html_file, html_from_result(result))
-        say(f"Page: {html_file}")
-    if markdown_file is not None:
-        write_text(markdown_file, markdown_from_result(result))
-        say(f"Markdown: {markdown_file}")
     if strict:
         benching.check_idle(result)
     failed = benching.failed_gates(result, fail_under, slower=fail_if_slower)
