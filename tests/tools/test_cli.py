@@ -180,7 +180,7 @@ def test_bench_shows_a_ladder_and_accuracy_against_speedup(project, slimbert):
     plots = ("--metrics", "metrics.csv", "--published", "published.csv", "--html", "b.html")
     code, out, err = slimbert("bench", *ladder, *BENCH[3:], "--ladder", *plots)
     assert code == 0, err
-    assert "runtime torch-cpu → ort-cpu" in out
+    assert "what each step gives" in out
     page = (project / "b.html").read_text()
     assert "What each step gives" in page
     assert "X, y" in page
