@@ -21,13 +21,17 @@ def artifact_facts(path: Path) -> ArtifactFacts:
     """
     kind = artifact_from_path(path)
     arch: ArchSpec | None
+    first_token = False
     if kind is Artifact.CHECKPOINT:
         files, arch = sorted(path.glob("*.safetensors")), arch_from_folder(path)
+        first_token = classifies_sequences(path)
     else:
         files = [path / DEPLOYED if kind is Artifact.DEPLOY_FOLDER else path]
-        arch = describe_onnx(files[0]).arch if files[0].suffix == ".onnx" else None
+        found = describe_onnx(files[0]) if files[0].suffix == ".onnx" else None
+        arch = None if found is None else found.arch
+        first_token = found is not None and found.form is not None and found.form.first_token
     size = sum(file.stat().st_size for file in files)
-    return ArtifactFacts(_sha256(files), size, None if arch is None else arch.to_dict())
+    return ArtifactFacts(_sha256(files), size, None if arch is None else arch.to_dict(), first_token)
 
 
 def arch_from_folder(folder: Path) -> ArchSpec:
@@ -44,6 +48,11 @@ def arch_from_folder(folder: Path) -> ArchSpec:
         config.get("layer_num_heads") or [heads] * layers,
         config.get("layer_intermediate_sizes") or [config["intermediate_size"]] * layers,
     )
+
+
+def classifies_sequences(folder: Path) -> bool:
+    """Whether the head reads the first token alone, so that an export computes the last layer for it alone."""
+    return any(name.endswith("ForSequenceClassification") for name in read_config(folder).get("architectures") or ())
 
 
 def _sha256(files: Sequence[Path]) -> str:

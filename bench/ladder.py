@@ -71,6 +71,6 @@ def _changed(result: BenchResult, cell: Cell, before: BenchModel, after: BenchMo
         if values[before.key] != values[after.key]
     ]
     flops = [result.ideal(cell, model.key) for model in (before, after)]
-    if flops[0] is not None and flops[1] is not None and flops[0] != flops[1]:
+    if flops[0] and flops[1] and before.arch != after.arch:
         changes.append(f"pruning, {flops[1] / flops[0]:.2f}x fewer FLOPs")
     return ", ".join(changes) or "another file of the same architecture"

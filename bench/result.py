@@ -4,7 +4,7 @@
 
     {"schema": 2,
      "settings": {...},                        # BenchSettings
-     "models": [{"key", "label", "path", "runtime", "facts": {"sha256", "bytes", "arch"}}, ...],
+     "models": [{"key", "label", "path", "runtime", "facts": {"sha256", "bytes", "arch", "first_token"}}, ...],
      "cells": [{"runtime", "workload", "batch", "seq", "runtimes", "dtypes", "shapes": [{"batch", "seq", "tokens"}],
                 "repetitions": [{"warmups", "samples_ms": {clock: {contestant: [[ms of a call, ...], ...]}},
                                  "other_load", "restarts", "invalid_blocks", "telemetry"}, ...]}, ...],
@@ -31,6 +31,7 @@ from pruning.errors import InputError
 
 SCHEMA = 2
 WARMUP_CAP_FACTOR = 2.0
+TORCH_RUNTIMES = ("torch-cpu", "torch-cuda")
 
 
 @dataclass(frozen=True)
@@ -93,11 +94,15 @@ class BenchSettings:
 
 @dataclass(frozen=True)
 class ArtifactFacts:
-    """What identifies a model: checksum and size of its file, and its architecture where that is known."""
+    """What identifies a model: checksum and size of its file, and its architecture where that is known.
+
+    ``first_token``: exported, its last layer is computed for the first token alone.
+    """
 
     sha256: str
     bytes: int
     arch: Mapping[str, Any] | None = None
+    first_token: bool = False
 
 
 @dataclass(frozen=True)
@@ -170,12 +175,17 @@ class BenchResult:
 
     def ideal(self, cell: Cell, key: str) -> float | None:
         """How many times fewer encoder FLOPs a contestant needs for this cell's inputs; None where not known."""
-        arch = {model.key: model.arch for model in self.models}
-        dense, other = self.baseline.arch, arch.get(key)
-        if dense is None or other is None:
+        before, after = self._flops(cell, self.baseline.key), self._flops(cell, key)
+        return before / after if before and after else None
+
+    def _flops(self, cell: Cell, key: str) -> int | None:
+        """Of one rotation through the inputs; PyTorch computes every layer for every token, exports may not."""
+        model = next((model for model in self.models if model.key == key), self.baseline)
+        arch = model.arch
+        if arch is None or model.facts is None:
             return None
-        before, after = (sum(x.batch * a.encoder_flops(x.seq) for x in cell.shapes) for a in (dense, other))
-        return before / after if after else None
+        first_token = model.facts.first_token and cell.runtimes[key] not in TORCH_RUNTIMES
+        return sum(x.batch * arch.encoder_flops(x.seq, first_token=first_token) for x in cell.shapes)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data with all raw samples, for ``json.dumps``."""

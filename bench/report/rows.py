@@ -91,7 +91,6 @@ def caveats_from_result(result: BenchResult, cells: tuple[CellRows, ...]) -> tup
             _noise_caveat(cells),
             _spread_caveat(cells),
             _warmup_caveat(cells),
-            _invalid_caveat(cells),
             _restart_caveat(cells),
         )
         if caveat
@@ -197,12 +196,6 @@ def _warmup_caveat(cells: tuple[CellRows, ...]) -> str | None:
     if not unstable:
         return None
     return f"Warm-up ended before timings settled within 1 % in: {'; '.join(unstable)}."
-
-
-def _invalid_caveat(cells: tuple[CellRows, ...]) -> str | None:
-    dropped = sum(cell.cell.invalid_blocks for cell in cells)
-    measured = sum(repetition.blocks for cell in cells for repetition in cell.cell.repetitions)
-    return f"{dropped} of {measured} blocks were invalid and are not used." if dropped else None
 
 
 def _restart_caveat(cells: tuple[CellRows, ...]) -> str | None:

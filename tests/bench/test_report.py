@@ -169,6 +169,16 @@ def test_the_share_of_the_ideal_is_beside_the_speedup():
     assert re.search(r"\d\d % of 2\.\d\dx", text)
 
 
+def test_the_ideal_counts_what_an_export_computes():
+    result = fake_result(cells=1)
+    models = tuple(replace(model, facts=replace(model.facts, first_token=True)) for model in result.models)
+    exported = replace(result, models=models)
+    cell = result.cells[0]
+    assert exported.ideal(cell, "candidate-1") > result.ideal(cell, "candidate-1") > 2
+    eager = replace(cell, runtimes=dict.fromkeys(cell.runtimes, "torch-cpu"))
+    assert exported.ideal(eager, "candidate-1") == result.ideal(cell, "candidate-1")
+
+
 def test_length_distributions_show_tokens_per_second_and_padding():
     result = fake_result(cells=1)
     shapes = (InputShape(1, 128, 64),) * 8
@@ -183,7 +193,7 @@ def test_invalid_blocks_and_restarts_are_said():
     result = fake_result(cells=1)
     repetition = replace(result.cells[0].repetitions[0], invalid_blocks=(1, 4), restarts=1)
     text = markdown_from_result(replace(result, cells=(replace(result.cells[0], repetitions=(repetition,)),)))
-    assert "2 of 30 blocks were invalid" in text
+    assert "2 of 30 blocks were dropped" in text
     assert "Stopped and continued in another process: ort-cpu, batch 1" in text
 
 
