@@ -1,0 +1,202 @@
+"""Measure a latency table: what each size of each sublayer takes in one runtime, on one device, at one input shape."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from transformers import PreTrainedModel
+
+from bench.contestants import checked_inputs, random_source
+from bench.environment import environment_from_machine, installed_versions
+from bench.paired import BlockPlan, measure_blocks, samples_from_blocks
+from bench.runners.base import Bound, Precision, Runner, RunnerOptions
+from bench.runners.registry import runner_class_from_runtime
+from bench.table_fit import fit_row, low_ms, residual_share
+from bench.table_probes import Probe, floor_shape, probe_model, random_shapes, row_probes, save_probe
+from bench.timer import THREAD, WALL, BlockTimer, time_calls
+from pruning.arch import ArchSpec
+from pruning.errors import InputError
+from pruning.introspect import arch_from_model, head_from_model
+from pruning.latency_table import LatencyTable, Row, ShapeCheck, TableIdentity
+
+CLOCKS = {clock.name: clock for clock in (WALL, THREAD)}
+CHECKED_SHAPES = 3
+CALLS_PER_BLOCK = 2
+WARMUP_CALLS = 2
+LIBRARIES = {
+    "torch": ("torch",),
+    "ort": ("onnxruntime", "onnxruntime-gpu"),
+    "openvino": ("openvino",),
+    "tensorrt": ("tensorrt", "tensorrt-rtx"),
+}
+"""By the start of a runtime's name: whose version decides how fast it is."""
+
+Progress = Callable[[int, int, str], None]
+"""Told the steps done, all steps, and what is going on."""
+
+
+@dataclass(frozen=True)
+class TableSettings:
+    """What to measure: runtime, precision, input shape and threads; ``blocks`` is the effort, ``clock`` wall or thread.
+
+    Raises:
+        InputError: for a size below 1, an unknown clock, or the thread clock with several threads or a GPU.
+    """
+
+    runtime: str = "ort-cpu"
+    dtype: str = "fp32"
+    batch: int = 1
+    seq: int = 128
+    threads: int = 1
+    blocks: int = 30
+    clock: str = "wall"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("batch", "seq", "threads", "blocks"):
+            if getattr(self, name) < 1:
+                raise InputError(f"{name} of a latency table must be at least 1; got {getattr(self, name)}.")
+        if self.clock not in CLOCKS:
+            raise InputError(f"the clock must be one of {', '.join(CLOCKS)}; got {self.clock!r}.")
+        if self.clock == THREAD.name and self.threads > 1:
+            raise InputError(f"the thread clock sees one thread only; got {self.threads} threads. Use --clock wall.")
+        if self.dtype not in list(Precision):
+            raise InputError(f"dtype must be one of {', '.join(Precision)}; got {self.dtype!r}.")
+
+
+def identity_from_model(model: PreTrainedModel, settings: TableSettings) -> TableIdentity:
+    """What a table for ``model`` on this machine is called."""
+    arch = arch_from_model(model)
+    libraries = next((x for start, x in LIBRARIES.items() if settings.runtime.startswith(start)), ())
+    return TableIdentity(
+        runtime=settings.runtime,
+        dtype=settings.dtype,
+        batch=settings.batch,
+        seq=settings.seq,
+        threads=settings.threads,
+        device=environment_from_machine().cpu,
+        versions=installed_versions(libraries),
+        head=head_from_model(model),
+        layers=len(arch.layers),
+        hidden=arch.hidden,
+        head_dim=arch.head_dim,
+        heads=max(arch.heads),
+        ffn=max(arch.ffn),
+    )
+
+
+def serves_first_token(runtime: str, head: str) -> bool:
+    """Whether the last layer is computed for one token: our graphs do so for classifiers, PyTorch does not."""
+    return head == "sequence-classification" and not runtime.startswith("torch")
+
+
+def measure_table(
+    model: PreTrainedModel,
+    settings: TableSettings,
+    progress: Progress = lambda done, total, what: None,
+    time_block: BlockTimer | None = None,
+) -> LatencyTable:
+    """Time probes of every size and a few whole shapes, interleaved, and fit the table.
+
+    Args:
+        model: dense or compact BERT that is to be pruned.
+        settings: what to measure.
+        progress: called after each probe that is ready and each block.
+        time_block: in place of the clock of the settings.
+
+    Raises:
+        InputError: if the runtime is not available, or not in this precision.
+    """
+    identity, arch = identity_from_model(model, settings), arch_from_model(model)
+    first_token = serves_first_token(identity.runtime, identity.head)
+    rows = row_probes(identity.heads, identity.ffn, first_token=first_token)
+    shapes = [arch, *random_shapes(arch, CHECKED_SHAPES, settings.seed)]
+    floor, *whole = (
+        Probe(identity.head, shape.layers, model.config.vocab_size)
+        for shape in (floor_shape(arch, first_token=first_token), *shapes)
+    )
+    parts = [probe for row in rows.values() for probe in (row.base, *row.probes)]
+    times = _time_probes(model, list(dict.fromkeys([*parts, floor, *whole])), settings, progress, time_block)
+    fitted = {name: fit_row(row, times) for name, row in rows.items()}
+    last_heads, last_ffn = (_optional_row(fitted, name) for name in ("last_heads", "last_ffn"))
+    table = LatencyTable(
+        identity=identity,
+        clock=settings.clock,
+        heads=fitted["heads"][0],
+        ffn=fitted["ffn"][0],
+        last_heads=last_heads,
+        last_ffn=last_ffn,
+        floor_ms=max(times[floor] - (last_heads.ms[1] if last_heads and identity.heads else 0.0), 0.0),
+        residual=residual_share(fitted),
+        checks=(),
+    )
+    return _with_checks(table, arch, shapes, [times[probe] for probe in whole])
+
+
+def _with_checks(
+    table: LatencyTable, arch: ArchSpec, shapes: Sequence[ArchSpec], measured: Sequence[float]
+) -> LatencyTable:
+    prices = table.prices(arch)
+    checks = [ShapeCheck(str(x), prices.total(x), ms) for x, ms in zip(shapes, measured, strict=True)]
+    values = {**vars(table), "checks": tuple(checks)}
+    return LatencyTable(**values)
+
+
+def _optional_row(fitted: Mapping[str, tuple[Row, float]], name: str) -> Row | None:
+    return fitted[name][0] if name in fitted else None
+
+
+def _time_probes(
+    model: PreTrainedModel,
+    probes: Sequence[Probe],
+    settings: TableSettings,
+    progress: Progress,
+    time_block: BlockTimer | None,
+) -> dict[Probe, float]:
+    """Milliseconds of each probe: all of them loaded, called in turn, block after block."""
+    total = len(probes) + settings.blocks
+    with ExitStack() as stack:
+        scratch = Path(stack.enter_context(TemporaryDirectory(prefix="slimbert-table-")))
+        runners: dict[str, Runner] = {}
+        for index, probe in enumerate(probes):
+            runners[str(index)] = stack.enter_context(_load_probe(model, probe, settings, scratch / str(index)))
+            progress(index + 1, total, f"probe {index + 1} of {len(probes)} ready")
+        batches = checked_inputs(runners, random_source(runners, settings.seed), settings.batch, settings.seq)
+        bound = {name: [runner.bind(batch) for batch in batches] for name, runner in runners.items()}
+        calls = {name: _calls(runners[name], items) for name, items in bound.items()}
+        for call in calls.values():
+            for _ in range(WARMUP_CALLS):
+                call(0)
+        plan = BlockPlan(settings.blocks, CALLS_PER_BLOCK, settings.seed)
+        timer = time_block or partial(time_calls, clocks=[CLOCKS[settings.clock]])
+        blocks = []
+        for block in measure_blocks(calls, range(len(batches)), plan, timer):
+            blocks.append(block)
+            progress(len(probes) + len(blocks), total, f"block {len(blocks)} of {settings.blocks}")
+    samples = samples_from_blocks(blocks)[settings.clock]
+    flat = {name: [ms for block in rows for ms in block] for name, rows in samples.items()}
+    return {probe: low_ms(flat[str(index)]) for index, probe in enumerate(probes)}
+
+
+def _calls(runner: Runner, bound: Sequence[Bound]) -> Callable[[int], None]:
+    def call(index: int) -> None:
+        bound[index]()
+        if runner.device is not None:
+            runner.device.synchronize()
+
+    return call
+
+
+def _load_probe(model: PreTrainedModel, probe: Probe, settings: TableSettings, folder: Path) -> Runner:
+    runner_class = runner_class_from_runtime(settings.runtime)
+    options = RunnerOptions(dtype=Precision(settings.dtype))
+    prepared, checkpoint = folder / "prepared", folder / "checkpoint"
+    prepared.mkdir(parents=True)
+    save_probe(probe_model(probe, model.config, arch_from_model(model).head_dim), checkpoint)
+    path = runner_class.prepare(checkpoint, prepared, options)
+    return runner_class.load(path, settings.threads, options)
