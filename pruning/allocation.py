@@ -56,6 +56,17 @@ def levels_from_scores(scores: Scores, prices: Prices, *, ffn_multiple: int) -> 
     return heads + neurons
 
 
+def grid_widths(units: int, multiple: int) -> list[int]:
+    """Numbers of units that a sublayer may keep: multiples, and all of them."""
+    return sorted({*range(0, units + 1, multiple), units})
+
+
+def only_whole(levels: SublayerLevels) -> SublayerLevels:
+    """Without the levels between nothing and everything, for layer drop."""
+    ends = [0, -1]
+    return SublayerLevels(levels.kept[ends], levels.cost[ends], levels.price[ends])
+
+
 def arch_from_levels(arch: ArchSpec, levels: Sequence[SublayerLevels], budget: Budget) -> ArchSpec:
     """The architecture that loses least within the budget, for costs of any origin.
 
@@ -184,7 +195,7 @@ def _trace_back(choices: Sequence[tuple[np.ndarray, np.ndarray]], left: int) -> 
 
 def _levels(scores: Tensor, prices: np.ndarray, multiple: int) -> SublayerLevels:
     units = len(scores)
-    kept = np.array(sorted({*range(0, units + 1, multiple), units}))
+    kept = np.array(grid_widths(units, multiple))
     lost = np.concatenate([[0.0], np.cumsum(np.sort(scores.double().numpy()))])  # cost of losing the k lowest
     return SublayerLevels(kept, lost[units - kept], prices[kept])
 

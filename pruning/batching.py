@@ -150,6 +150,11 @@ def bucketed_batches(encodings: Encodings, batch_size: int, *, seed: int | None 
     ]
 
 
+def on_device(batch: Batch, device: torch.device) -> Batch:
+    """The same batch on ``device``."""
+    return {name: tensor.to(device) for name, tensor in batch.items()}
+
+
 def predict_from_model(model: PreTrainedModel) -> Predict:
     """The model as a `Predict`: in evaluation mode and without gradients.
 
@@ -159,7 +164,7 @@ def predict_from_model(model: PreTrainedModel) -> Predict:
 
     def predict(batch: Batch) -> dict[str, Tensor]:
         with evaluating(model), torch.no_grad():
-            outputs = model(**{name: tensor.to(model.device) for name, tensor in batch.items()})
+            outputs = model(**on_device(batch, model.device))
         return {name: outputs[name].float().cpu() for name in OUTPUT_NAMES if name in outputs}
 
     return predict

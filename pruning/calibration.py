@@ -9,6 +9,7 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import torch
 from transformers import PreTrainedTokenizerBase
 
 from pruning.batching import Batch, bucketed_batches, encode
@@ -16,15 +17,22 @@ from pruning.errors import InputError
 
 BATCH_SIZE = 32
 FEWEST_TEXTS = 12
+CHARACTERS_PER_TOKEN = 4
+"""Roughly, in English; only decides which texts count as equally long."""
+SHORT_TEXT = 3
+"""Tokens, beside the special ones, that a calibration text should have on average."""
+UNKNOWN_SHARE = 0.1
+"""Of all tokens: above this, the texts have little to do with the model."""
 
 
 @dataclass(frozen=True, eq=False)
 class Calibration:
-    """Padded batches of similar length, (B, S) each, for the three uses."""
+    """Padded batches of similar length, (B, S) each, for the three uses; and what a person should know about them."""
 
     fit: tuple[Batch, ...]
     select: tuple[Batch, ...]
     report: tuple[Batch, ...]
+    warnings: tuple[str, ...] = ()
 
     @property
     def sizes(self) -> tuple[int, int, int]:
@@ -44,7 +52,10 @@ def calibration_from_texts(
 ) -> Calibration:
     """Draw ``examples`` texts to fit on, and a quarter as many for each of the other two sets.
 
-    Fewer texts are split in the same proportion. Duplicates are used once.
+    The report is drawn from all texts alike, the other two in proportion to length (up to ``max_length`` tokens): a
+    long text shows more of what the model does, and costs as much per token as a short one. Fewer texts are split in
+    the same proportion. Duplicates are used once, blank texts not at all. Texts that say little, because they are very
+    short or hardly in the tokenizer's vocabulary, are used with a warning.
 
     Raises:
         InputError: if there are fewer than 12 different texts, or not one pair per text.
@@ -52,16 +63,49 @@ def calibration_from_texts(
     if pairs is not None and len(pairs) != len(texts):
         raise InputError(f"every text needs its pair; got {len(texts)} texts and {len(pairs)} pairs.")
     unique = list(dict.fromkeys(zip(texts, pairs if pairs is not None else [""] * len(texts), strict=True)))
+    unique = [row for row in unique if row[0].strip() or row[1].strip()]
     if len(unique) < FEWEST_TEXTS:
         raise InputError(
             f"calibration needs at least {FEWEST_TEXTS} different texts; got {len(unique)}. Pass more data."
         )
-    random.Random(seed).shuffle(unique)
+    generator = random.Random(seed)
+    generator.shuffle(unique)
     fit = min(examples, len(unique) * 2 // 3)
     other = max(fit // 4, 2)
-    parts = (unique[:fit], unique[fit : fit + other], unique[fit + other : fit + 2 * other])
-    batches = (_batches(tokenizer, part, pairs is not None, max_length) for part in parts)
-    return Calibration(*batches)
+    report, rest = unique[:other], _long_first(unique[other:], CHARACTERS_PER_TOKEN * max_length, generator)
+    batches = [
+        _batches(tokenizer, part, pairs is not None, max_length)
+        for part in (rest[:fit], rest[fit : fit + other], report)
+    ]
+    return Calibration(batches[0], batches[1], batches[2], _warnings(tokenizer, batches[0]))
+
+
+def _warnings(tokenizer: PreTrainedTokenizerBase, batches: Sequence[Batch]) -> tuple[str, ...]:
+    tokens = torch.cat([batch["input_ids"][batch["attention_mask"].bool()] for batch in batches])
+    unknown = tokens == (-1 if tokenizer.unk_token_id is None else tokenizer.unk_token_id)
+    words = int((~torch.isin(tokens, torch.tensor(tokenizer.all_special_ids)) | unknown).sum())
+    texts = sum(len(batch["input_ids"]) for batch in batches)
+    found = []
+    if words < SHORT_TEXT * texts:
+        found.append(
+            f"calibration texts have {words / texts:.1f} tokens on average: too short to show what the model does with "
+            "real input. Pass longer texts."
+        )
+    if int(unknown.sum()) > UNKNOWN_SHARE * words:
+        found.append(
+            f"{int(unknown.sum()) / words:.0%} of the calibration tokens are not in the vocabulary. Pass texts in the "
+            "language and script that the model was trained on."
+        )
+    return tuple(found)
+
+
+def _long_first(rows: Sequence[tuple[str, str]], limit: int, generator: random.Random) -> list[tuple[str, str]]:
+    """Drawn one after the other in proportion to their characters, of which ``limit`` count.
+
+    Source: Efraimidis and Spirakis 2006, weighted random sampling with a reservoir.
+    """
+    keys = [generator.random() ** (1 / min(max(len(text) + len(pair), 1), limit)) for text, pair in rows]
+    return [row for _, row in sorted(zip(keys, rows, strict=True), key=lambda item: -item[0])]
 
 
 def _batches(

@@ -16,7 +16,7 @@ from transformers import PreTrainedModel
 from transformers.utils import ModelOutput
 
 from pruning.arch import ArchSpec, head_params, neuron_params
-from pruning.batching import Batch
+from pruning.batching import Batch, on_device
 from pruning.errors import InputError
 from pruning.introspect import arch_from_model, head_from_model, layers_from_model
 from pruning.masks import gated
@@ -88,8 +88,9 @@ def fisher_scores(
     for done, batch in enumerate(batches, start=1):
         gates = [torch.ones(len(batch["input_ids"]), 1, len(row), requires_grad=True) for row in sums]
         depth = len(arch.layers)
+        inputs = on_device(batch, model.device)
         with torch.enable_grad(), evaluating(model), gated(model, gates[:depth], gates[depth:]):
-            value = objective(model(**batch), batch, generator)
+            value = objective(model(**inputs), inputs, generator)
         used = [index for index, gate in enumerate(gates) if gate.shape[-1]]
         gradients = torch.autograd.grad(value, [gates[index] for index in used]) if used else ()
         for index, gradient in zip(used, gradients, strict=True):
@@ -103,20 +104,20 @@ def _head_magnitude(layer: Any, head_dim: int) -> Tensor:
     own, output = layer.attention.self, layer.attention.output.dense
     rows = own.query.weight.square() + own.key.weight.square() + own.value.weight.square()  # (H D, E)
     squares = rows.sum(dim=1) + output.weight.square().sum(dim=0)  # (H D,)
-    return squares.detach().unflatten(0, (-1, head_dim)).sum(dim=1)  # type: ignore[no-any-return]
+    return squares.detach().cpu().unflatten(0, (-1, head_dim)).sum(dim=1)  # type: ignore[no-any-return]
 
 
 def _neuron_magnitude(layer: Any) -> Tensor:
     squares = layer.intermediate.dense.weight.square().sum(dim=1) + layer.output.dense.weight.square().sum(dim=0)
-    return squares.detach()  # type: ignore[no-any-return]
+    return squares.detach().cpu()  # type: ignore[no-any-return]
 
 
 def _sampled_log_likelihood(logits: Tensor, generator: torch.Generator) -> Tensor:
     """Log-probability (...,) of one class drawn from each row of ``logits`` (..., C)."""
     log_p = logits.log_softmax(-1)
-    flat = log_p.detach().exp().flatten(0, -2)
+    flat = log_p.detach().exp().flatten(0, -2).cpu()  # drawn there, so that a seed means the same on every device
     drawn = torch.multinomial(flat, 1, generator=generator).view(*log_p.shape[:-1], 1)
-    return log_p.gather(-1, drawn).squeeze(-1)
+    return log_p.gather(-1, drawn.to(log_p.device)).squeeze(-1)
 
 
 def _classification(outputs: ModelOutput, _batch: Batch, generator: torch.Generator) -> Tensor:
@@ -144,7 +145,7 @@ def _embedding(outputs: ModelOutput, batch: Batch, generator: torch.Generator) -
     """A random direction of the sentence embedding: in expectation, the squared norm of its Jacobian."""
     embeddings = mean_pooled(outputs["last_hidden_state"], batch["attention_mask"])  # (B, E)
     unit = torch.nn.functional.normalize(embeddings, dim=-1)
-    return (unit * torch.randn(unit.shape, generator=generator)).sum()
+    return (unit * torch.randn(unit.shape, generator=generator).to(unit.device)).sum()
 
 
 OBJECTIVES: dict[str, Callable[[ModelOutput, Batch, torch.Generator], Tensor]] = {

@@ -57,7 +57,8 @@ def run(
     with Steps() as steps:
         work = prepare(settings, folder, steps)
         folder.claim(settings)
-        steps.note(f"writing to {folder.path} ...")
+        for line in (f"writing to {folder.path} ...", *work.calibration.warnings):
+            steps.note(line)
         facts = {name: run_stage(name, work) for name in STAGES}
         if folder.facts("report") is None:
             report = _report(
@@ -219,6 +220,7 @@ def _notes(work: Workspace, facts: dict[str, Facts]) -> list[str]:
             else ", without refitting."
         )
     )
+    notes.extend(pruned["warnings"])
     if work.settings.prune.reconstruct and not pruned["kept_reconstruction"]:
         notes.append("The refitting was taken back, because it did harm on held-out texts.")
     if evaluated["metric"] is None:

@@ -90,7 +90,7 @@ class TargetSettings(Settings):
 class PruneSettings(Settings):
     """How to choose and refit."""
 
-    method: Method = Method.FISHER
+    method: Method = Method.ONESHOT
     target: TargetSettings
     reconstruct: bool = True
     calibration: int = Field(default=1024, ge=1)

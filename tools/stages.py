@@ -128,6 +128,8 @@ def prune(work: Workspace) -> Facts:
         "divergence": result.divergence,
         "divergence_unreconstructed": result.divergence_unreconstructed,
         "kept_reconstruction": result.kept_reconstruction,
+        "rounds": result.rounds,
+        "warnings": list(work.calibration.warnings),
         "phases": result.seconds,
     }
 

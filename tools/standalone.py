@@ -58,7 +58,8 @@ def prune(model: str, data: DataSettings, request: PruneSettings, text: TextSett
         target, request.method, request.reconstruct, ffn_multiple=request.ffn_multiple, seed=text.seed
     )
     with Steps() as steps:
-        steps.note(f"writing to {out} ...")
+        for line in (f"writing to {out} ...", *calibration.warnings):
+            steps.note(line)
         result = prune_oneshot(dense.model, calibration, options, steps.update)
     save_checkpoint(result.model, dense.tokenizer, out, with_code=text.with_code)
     after = facts_from_model(result.model)
@@ -73,6 +74,8 @@ def prune(model: str, data: DataSettings, request: PruneSettings, text: TextSett
         "divergence": result.divergence,
         "divergence_unreconstructed": result.divergence_unreconstructed,
         "kept_reconstruction": result.kept_reconstruction,
+        "rounds": result.rounds,
+        "warnings": list(calibration.warnings),
         "seconds": result.seconds,
         "settings": {"prune": request.model_dump(mode="json"), **text.model_dump(mode="json")},
     }

@@ -6,8 +6,15 @@ from enum import StrEnum
 
 
 class Method(StrEnum):
-    """How units are chosen. ``uniform`` is magnitude with the same fraction in every layer."""
+    """How units are chosen.
 
+    ``oneshot`` is the optimal brain surgeon (`pruning.second_order`), ``drop`` the same with whole sublayers only.
+    The others are controls: ``fisher`` sums scores of single units, ``uniform`` is magnitude with the same fraction in
+    every layer.
+    """
+
+    ONESHOT = "oneshot"
+    DROP = "drop"
     FISHER = "fisher"
     MAGNITUDE = "magnitude"
     UNIFORM = "uniform"

@@ -104,6 +104,37 @@ def test_too_few_texts(given):
         calibration_from_texts(TOKENIZER, given)
 
 
+def test_blank_texts_do_not_count():
+    with pytest.raises(InputError, match=r"at least 12 different texts; got 11\. Pass more data"):
+        calibration_from_texts(TOKENIZER, [*texts(11), "", " ", "\n"])
+
+
+def test_long_texts_are_preferred_to_fit_and_select_and_not_to_report():
+    short, long = texts(2000), [" ".join(["cat"] * 20 + [text]) for text in texts(2000, seed=1)]
+    calibration = calibration_from_texts(TOKENIZER, [*short, *long], examples=800)
+    shares = [
+        sum(int((batch["attention_mask"].sum(1) > 15).sum()) for batch in part) / size
+        for part, size in zip((calibration.fit, calibration.select, calibration.report), calibration.sizes, strict=True)
+    ]
+    assert min(shares[:2]) > 0.65
+    assert 0.4 < shares[2] < 0.6
+
+
+def test_good_texts_give_no_warning():
+    assert calibration_from_texts(TOKENIZER, texts(40)).warnings == ()
+
+
+def test_texts_that_are_not_in_the_vocabulary_are_warned_of():
+    foreign = [f"{text} zwei drei" for text in texts(40)]
+    (warning,) = calibration_from_texts(TOKENIZER, foreign).warnings
+    assert "% of the calibration tokens are not in the vocabulary. Pass texts in the language" in warning
+
+
+def test_texts_that_are_too_short_are_warned_of():
+    (warning,) = calibration_from_texts(TOKENIZER, WORDS.split()).warnings
+    assert warning.startswith("calibration texts have 1.0 tokens on average: too short")
+
+
 def test_every_text_needs_its_pair():
     with pytest.raises(InputError, match=r"every text needs its pair; got 24 texts and 23 pairs"):
         calibration_from_texts(TOKENIZER, texts(24), texts(23))

@@ -8,9 +8,10 @@ from pruning.compaction import compact_from_masked
 from pruning.divergence import divergence
 from pruning.errors import InputError
 from pruning.introspect import arch_from_model, encoder_from_model, layers_from_model
+from pruning.least_squares import LeastSquares, ridge_towards
 from pruning.masks import Masks, full_masks
-from pruning.reconstruction import LeastSquares, reconstruct, ridge_towards
-from pruning.token_weights import token_weights
+from pruning.reconstruction import WeightedBatches, reconstruct
+from pruning.sensitivity import output_sensitivity
 from tests.pruning.compact import HEADS, tiny_compact
 from tests.tiny import tiny_batch, tiny_bert
 
@@ -36,9 +37,13 @@ def half_of(model, seed=0):
     return compact_from_masked(model, Masks(*rows))
 
 
+def weighted(dense, batches):
+    return WeightedBatches(batches, output_sensitivity(dense, batches).weights)
+
+
 def rebuilt(compact, dense, fit=FIT, select=SELECT):
     result = copy.deepcopy(compact)
-    reconstruct(result, dense, fit, select)
+    reconstruct(result, dense, weighted(dense, fit), weighted(dense, select))
     return result
 
 
@@ -212,7 +217,7 @@ def test_an_empty_sublayer_gets_the_mean_of_what_is_missing():
             dense(**batch)
     tokens = torch.cat([out[batch["attention_mask"].bool()] for out, batch in zip(missing, FIT, strict=True)])
     bias = rebuilt(pruned, dense).encoder.layer[0].attention.output.dense.bias
-    rows = zip(token_weights(dense, FIT), FIT, strict=True)
+    rows = zip(output_sensitivity(dense, FIT).weights, FIT, strict=True)
     weights = torch.cat([row[0][batch["attention_mask"].bool()] for row, batch in rows])[:, None].double()
     expected = (tokens * weights).sum(0) / weights.sum()
     torch.testing.assert_close(bias.detach(), expected, rtol=1e-6, atol=1e-6)
@@ -262,22 +267,27 @@ def test_dropout_does_not_reach_the_statistics():
 
 def test_it_reports_progress():
     dense, calls = compact_from_masked(tiny_bert()), []
-    reconstruct(half_of(dense), dense, FIT, SELECT, progress=lambda *done: calls.append(done))
+    reconstruct(
+        half_of(dense), dense, weighted(dense, FIT), weighted(dense, SELECT), progress=lambda *done: calls.append(done)
+    )
     assert calls == [(1, 3), (2, 3), (3, 3)]
 
 
 def test_dense_models_have_to_be_compacted_first():
     dense = tiny_bert()
-    with pytest.raises(InputError, match=r"works on compact models; got BertForSequenceClassification. Compact it"):
-        reconstruct(compact_from_masked(dense), dense, FIT, SELECT)
+    with pytest.raises(
+        InputError, match=r"this works on compact models; got BertForSequenceClassification. Compact it"
+    ):
+        reconstruct(compact_from_masked(dense), dense, weighted(dense, FIT), weighted(dense, SELECT))
 
 
 @pytest.mark.parametrize(("heads", "ffn", "hidden"), [([4, 4], [24, 24], 16), ([4, 4, 4], [24, 24, 24], 32)])
 def test_models_of_another_frame_are_refused(heads, ffn, hidden):
     other = tiny_compact("sequence-classification", heads, ffn, hidden_size=hidden)
+    dense = compact_from_masked(tiny_bert())
     expected = rf"the pruned model has {len(heads)} layers of hidden size {hidden}, the dense one 3 of 16"
     with pytest.raises(InputError, match=expected):
-        reconstruct(other, compact_from_masked(tiny_bert()), FIT, SELECT)
+        reconstruct(other, dense, weighted(dense, FIT), weighted(dense, SELECT))
 
 
 @pytest.mark.parametrize(
@@ -286,6 +296,7 @@ def test_models_of_another_frame_are_refused(heads, ffn, hidden):
 def test_a_model_that_diverged_is_named_by_layer(part, name):
     dense = compact_from_masked(tiny_bert())
     pruned = half_of(dense)
+    texts = weighted(dense, FIT), weighted(dense, SELECT)
     layers_from_model(dense)[1].get_submodule(part).bias.data.fill_(float("inf"))
     with pytest.raises(InputError, match=rf"{name}: the calibration statistics are not finite"):
-        reconstruct(pruned, dense, FIT, SELECT)
+        reconstruct(pruned, dense, *texts)

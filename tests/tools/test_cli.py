@@ -80,7 +80,7 @@ def test_verify_accepts_a_run_and_refuses_a_changed_file(project, slimbert):
 @pytest.mark.parametrize(
     "target", [("--density", "0.5"), ("--params", "5000"), ("--bytes", "20000"), ("--speedup", "1.5")]
 )
-@pytest.mark.parametrize("method", ["fisher", "magnitude", "uniform", "random"])
+@pytest.mark.parametrize("method", ["oneshot", "drop", "fisher", "magnitude", "uniform", "random"])
 def test_prune_keeps_within_every_budget(project, slimbert, target, method):
     code, out, _ = slimbert(
         "prune", "my-bert", "--data", "reviews.csv", *target, "--method", method, "--ffn-multiple", "4", "--seq", "16",

@@ -25,7 +25,7 @@ def prune(
     params: options.Params = None,
     size_bytes: options.Bytes = None,
     shape: options.Shape = None,
-    method: options.MethodOption = Method.FISHER,
+    method: options.MethodOption = Method.ONESHOT,
     reconstruct: options.Reconstruct = True,
     calibration: options.Calibration = 1024,
     ffn_multiple: options.FfnMultiple = 32,

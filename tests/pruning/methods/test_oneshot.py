@@ -9,6 +9,7 @@ from pruning.arch import ArchSpec
 from pruning.batching import predict_from_model
 from pruning.budget import density_budget, flops_budget
 from pruning.calibration import Calibration, calibration_from_texts
+from pruning.compaction import compact_from_masked
 from pruning.divergence import divergence
 from pruning.errors import InputError
 from pruning.introspect import arch_from_model, head_from_model
@@ -82,6 +83,47 @@ def test_uniform_keeps_the_same_in_every_layer(calibration):
     assert len(set(result.arch.layers)) == 1
 
 
+def test_drop_keeps_sublayers_whole_or_not_at_all(calibration):
+    result = prune_oneshot(tiny_bert(), calibration, options(method=Method.DROP))
+    assert {x.heads for x in result.arch.layers} <= {0, 4}
+    assert {x.ffn for x in result.arch.layers} <= {0, 24}
+    assert HALF.spent(result.arch) <= HALF.limit
+
+
+@pytest.mark.parametrize(("asked", "speedup", "expected"), [(None, 2, 1), (None, 2.1, 2), (3, 2, 3), (1, 4, 1)])
+def test_rounds_reach_the_budget(calibration, asked, speedup, expected):
+    budget = flops_budget(DENSE, speedup, 12)
+    result = prune_oneshot(tiny_bert(), calibration, options(target=budget, rounds=asked))
+    assert result.rounds == expected
+    assert 0.7 * budget.limit < budget.spent(result.arch) <= budget.limit
+
+
+def test_every_round_goes_the_same_part_of_the_way(calibration, monkeypatch):
+    sizes = []
+
+    def counted(model, masks=None):
+        sizes.append(HALF.spent(arch_from_model(model)) if masks is None else HALF.spent(masks.arch(16, 4)))
+        return compact_from_masked(model, masks)
+
+    monkeypatch.setattr("pruning.methods.oneshot.compact_from_masked", counted)
+    prune_oneshot(tiny_bert(), calibration, options(target=flops_budget(DENSE, 4, 12), rounds=2, reconstruct=False))
+    assert sizes[1] / sizes[0] == pytest.approx(0.5, rel=0.1)
+    assert sizes[2] / sizes[1] == pytest.approx(0.5, rel=0.1)
+
+
+def test_rounds_are_counted_from_one():
+    with pytest.raises(InputError, match="rounds must be at least 1; got 0"):
+        options(rounds=0)
+
+
+def test_second_order_loses_less_than_random_structure(calibration):
+    found = {
+        method: sum(prune_oneshot(tiny_bert(seed=s), calibration, options(method=method)).divergence for s in range(4))
+        for method in (Method.ONESHOT, Method.RANDOM)
+    }
+    assert found[Method.ONESHOT] < 0.7 * found[Method.RANDOM]
+
+
 def test_reconstruction_brings_random_structures_closer(calibration):
     results = [
         prune_oneshot(tiny_bert(seed=seed), calibration, options(method=Method.RANDOM, seed=seed)) for seed in range(4)
@@ -91,7 +133,7 @@ def test_reconstruction_brings_random_structures_closer(calibration):
 
 
 def test_reconstruction_that_does_harm_is_taken_back(calibration, monkeypatch):
-    def harm(compact, _dense, _fit, _select, **_options):
+    def harm(compact, *_texts, **_options):
         for parameter in compact.bert.pooler.parameters():
             parameter.data.mul_(-50)
 

@@ -7,7 +7,7 @@ import torch
 
 from pruning.compaction import compact_from_masked
 from pruning.masks import Masks
-from pruning.token_weights import PLAIN_SHARE, token_weights
+from pruning.sensitivity import PLAIN_SHARE, output_sensitivity
 from tests.tiny import DENSE_CLASSES, tiny_batch, tiny_bert
 
 BATCHES = [tiny_batch(seed=seed, padding=padding) for seed, padding in enumerate(("right", "left", "holes", "none"))]
@@ -19,7 +19,7 @@ def compact(head="sequence-classification"):
 
 @pytest.mark.parametrize("head", sorted(DENSE_CLASSES))
 def test_weights_have_mean_one_and_padding_has_none(head):
-    weights = token_weights(compact(head), BATCHES)
+    weights = output_sensitivity(compact(head), BATCHES).weights
     real = sum(float(batch["attention_mask"].sum()) for batch in BATCHES)
     assert {len(row) for row in weights} == {6}
     for sublayer in range(6):
@@ -31,14 +31,14 @@ def test_weights_have_mean_one_and_padding_has_none(head):
 
 
 def test_a_classifier_reads_only_the_first_token_of_the_last_ffn():
-    for row, batch in zip(token_weights(compact(), BATCHES), BATCHES, strict=True):
+    for row, batch in zip(output_sensitivity(compact(), BATCHES).weights, BATCHES, strict=True):
         others = row[-1][:, 1:][batch["attention_mask"][:, 1:].bool()]
         torch.testing.assert_close(others, torch.full_like(others, PLAIN_SHARE))
 
 
 def test_weights_follow_finite_differences_of_the_logits():
     model, batch = compact().double(), BATCHES[3]
-    weight = token_weights(model, [batch])[0][0]
+    weight = output_sensitivity(model, [batch]).weights[0][0]
     changes = torch.zeros_like(weight)
     generator = torch.Generator().manual_seed(0)
     directions = torch.randn(400, *weight.shape, 16, generator=generator, dtype=torch.float64)
@@ -65,13 +65,44 @@ def test_weights_follow_finite_differences_of_the_logits():
 def test_sublayers_that_nothing_depends_on_count_their_tokens_alike():
     model = compact()
     model.classifier.weight.data.zero_()
-    for row, batch in zip(token_weights(model, BATCHES), BATCHES, strict=True):
+    for row, batch in zip(output_sensitivity(model, BATCHES).weights, BATCHES, strict=True):
         assert all(torch.equal(weight, batch["attention_mask"].float()) for weight in row)
 
 
 def test_empty_sublayers_have_weights_too():
     model = tiny_bert()
     nothing = torch.zeros(3, 4, dtype=torch.bool), torch.zeros(3, 24, dtype=torch.bool)
-    weights = token_weights(compact_from_masked(model, Masks(*nothing)), BATCHES)
+    weights = output_sensitivity(compact_from_masked(model, Masks(*nothing)), BATCHES).weights
     assert all(torch.isfinite(weight).all() for row in weights for weight in row)
     assert {len(row) for row in weights} == {6}
+
+
+def test_gradients_are_the_exact_expectation_over_two_classes():
+    """Sum over classes of p times the outer product of d log p with itself, over all tokens."""
+    model, batch = compact().double(), BATCHES[2]
+    mask, kept = batch["attention_mask"].bool(), []
+    layer = model.bert.encoder.layer[0]
+    handle = layer.output.dropout.register_forward_hook(lambda _module, _inputs, output: kept.append(output))
+    log_p = model(**batch).logits.log_softmax(-1)
+    handle.remove()
+    expected = torch.zeros(16, 16, dtype=torch.float64)
+    for row in range(len(mask)):
+        for value in log_p[row]:
+            gradient = torch.autograd.grad(value, kept[0], retain_graph=True)[0][mask]
+            expected += value.exp().detach() * gradient.T @ gradient / len(mask)
+    found = output_sensitivity(model, [batch]).gradients[1]
+    torch.testing.assert_close(found, expected, rtol=1e-6, atol=1e-9)
+
+
+def test_gradients_add_up_over_batches():
+    model = compact().double()
+    together = output_sensitivity(model, BATCHES[:2]).gradients
+    apart = [output_sensitivity(model, [batch]).gradients for batch in BATCHES[:2]]
+    for a, b, c in zip(together, *apart, strict=True):
+        torch.testing.assert_close(a, (b + c) / 2)
+
+
+def test_it_reports_progress():
+    calls = []
+    output_sensitivity(compact(), BATCHES, progress=lambda *done: calls.append(done))
+    assert calls == [(1, 4), (2, 4), (3, 4), (4, 4)]
