@@ -14,8 +14,8 @@ import shlex
 import statistics
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from unittest import mock
@@ -31,7 +31,7 @@ from pruning.calibration import calibration_from_texts
 from pruning.checkpoint import load_checkpoint
 from pruning.divergence import divergence
 from pruning.introspect import arch_from_model
-from pruning.least_squares import LeastSquares, Moments
+from pruning.least_squares import Moments
 from pruning.methods import oneshot
 from pruning.methods.names import Method
 from pruning.methods.oneshot import OneshotOptions, prune_oneshot
@@ -99,26 +99,18 @@ def without_token_weights() -> AbstractContextManager[object]:
     return patched_sensitivity(plain)
 
 
-@contextmanager
-def without_intercept() -> Iterator[None]:
-    """Products are not centred, and the bias stays that of the dense model."""
+def without_intercept() -> AbstractContextManager[object]:
+    """Costs count the mean of what is removed, too, as if the bias could not take it over."""
 
     def second_moment(moments: Moments) -> Tensor:
         if moments.origin is None:
             return moments.xx
         origin = moments.origin.double()
         cross = torch.outer(moments.x, origin)
-        return moments.xx + cross + cross.T + moments.tokens * torch.outer(origin, origin)
+        total = moments.xx + cross + cross.T + moments.tokens * torch.outer(origin, origin)
+        return total / moments.tokens
 
-    def covariance(fit: LeastSquares) -> tuple[Tensor, Tensor]:
-        origin = torch.zeros(0).double() if fit.inputs.origin is None else fit.inputs.origin.double()
-        return second_moment(fit.inputs), fit.xy + torch.outer(origin, fit.y)
-
-    with (
-        mock.patch.object(Moments, "scatter", second_moment),
-        mock.patch.object(LeastSquares, "covariance", covariance),
-    ):
-        yield
+    return mock.patch.object(Moments, "covariance", second_moment)
 
 
 VARIANTS = {
@@ -127,6 +119,7 @@ VARIANTS = {
     "fisher-plain": Variant("mask Fisher, no reconstruction, one round", Method.FISHER, False, 1),
     "no-metric": Variant("costs without the gradients' covariance", without=without_output_metric),
     "no-token-weights": Variant("all tokens alike", without=without_token_weights),
+    "no-intercept": Variant("costs without the intercept", without=without_intercept),
     "no-reconstruction": Variant("no reconstruction", reconstruct=False),
     "one-round": Variant("one round", rounds=1),
     "two-rounds": Variant("two rounds", rounds=2),

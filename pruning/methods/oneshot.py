@@ -154,7 +154,7 @@ def _targets(arch: ArchSpec, options: OneshotOptions) -> list[Budget] | list[Arc
     if isinstance(target, ArchSpec):
         return [_fitting(target, arch)]
     full = target.spent(arch)
-    ratio = max(full / target.limit, 1.0) if target.limit > 0 else 1.0
+    ratio = max(round(full / target.limit, 6), 1.0) if target.limit > 0 else 1.0  # 2 is 2, whatever was rounded
     rounds = options.rounds or (1 if ratio <= ONE_ROUND else 2)
     shares = [(rounds - index) / rounds for index in range(1, rounds)]  # of the way that is still to go
     return [*(replace(target, limit=target.limit * ratio**share) for share in shares), target]
