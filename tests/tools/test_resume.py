@@ -88,7 +88,7 @@ def test_killed_runs_resume_to_the_same_artifacts(project):
 def test_a_run_that_is_killed_again_and_again_gets_there(project):
     arguments = (*RUN, "--quiet", "--out")
     assert run_in_child((*arguments, "undisturbed"), None) == DONE
-    statuses = [run_in_child((*arguments, "out", "--resume"), Killer(at=25)) for _ in range(6)]
+    statuses = [run_in_child((*arguments, "out", "--resume"), Killer(at=45)) for _ in range(6)]
     assert os.WIFSIGNALED(statuses[0])
     assert statuses[-1] == DONE
     assert artifacts(project / "out") == artifacts(project / "undisturbed")
