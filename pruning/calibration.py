@@ -17,8 +17,6 @@ from pruning.errors import InputError
 
 BATCH_SIZE = 32
 FEWEST_TEXTS = 12
-CHARACTERS_PER_TOKEN = 4
-"""Roughly, in English; only decides which texts count as equally long."""
 SHORT_TEXT = 3
 """Tokens, beside the special ones, that a calibration text should have on average."""
 UNKNOWN_SHARE = 0.1
@@ -52,10 +50,8 @@ def calibration_from_texts(
 ) -> Calibration:
     """Draw ``examples`` texts to fit on, and a quarter as many for each of the other two sets.
 
-    The report is drawn from all texts alike, the other two in proportion to length (up to ``max_length`` tokens): a
-    long text shows more of what the model does, and costs as much per token as a short one. Fewer texts are split in
-    the same proportion. Duplicates are used once, blank texts not at all. Texts that say little, because they are very
-    short or hardly in the tokenizer's vocabulary, are used with a warning.
+    Fewer texts are split in the same proportion. Duplicates are used once, blank texts not at all. Texts that say
+    little, because they are very short or hardly in the tokenizer's vocabulary, are used with a warning.
 
     Raises:
         InputError: if there are fewer than 12 different texts, or not one pair per text.
@@ -68,15 +64,11 @@ def calibration_from_texts(
         raise InputError(
             f"calibration needs at least {FEWEST_TEXTS} different texts; got {len(unique)}. Pass more data."
         )
-    generator = random.Random(seed)
-    generator.shuffle(unique)
+    random.Random(seed).shuffle(unique)
     fit = min(examples, len(unique) * 2 // 3)
     other = max(fit // 4, 2)
-    report, rest = unique[:other], _long_first(unique[other:], CHARACTERS_PER_TOKEN * max_length, generator)
-    batches = [
-        _batches(tokenizer, part, pairs is not None, max_length)
-        for part in (rest[:fit], rest[fit : fit + other], report)
-    ]
+    parts = (unique[:fit], unique[fit : fit + other], unique[fit + other : fit + 2 * other])
+    batches = [_batches(tokenizer, part, pairs is not None, max_length) for part in parts]
     return Calibration(batches[0], batches[1], batches[2], _warnings(tokenizer, batches[0]))
 
 
@@ -97,15 +89,6 @@ def _warnings(tokenizer: PreTrainedTokenizerBase, batches: Sequence[Batch]) -> t
             "language and script that the model was trained on."
         )
     return tuple(found)
-
-
-def _long_first(rows: Sequence[tuple[str, str]], limit: int, generator: random.Random) -> list[tuple[str, str]]:
-    """Drawn one after the other in proportion to their characters, of which ``limit`` count.
-
-    Source: Efraimidis and Spirakis 2006, weighted random sampling with a reservoir.
-    """
-    keys = [generator.random() ** (1 / min(max(len(text) + len(pair), 1), limit)) for text, pair in rows]
-    return [row for _, row in sorted(zip(keys, rows, strict=True), key=lambda item: -item[0])]
 
 
 def _batches(

@@ -109,17 +109,6 @@ def test_blank_texts_do_not_count():
         calibration_from_texts(TOKENIZER, [*texts(11), "", " ", "\n"])
 
 
-def test_long_texts_are_preferred_to_fit_and_select_and_not_to_report():
-    short, long = texts(2000), [" ".join(["cat"] * 20 + [text]) for text in texts(2000, seed=1)]
-    calibration = calibration_from_texts(TOKENIZER, [*short, *long], examples=800)
-    shares = [
-        sum(int((batch["attention_mask"].sum(1) > 15).sum()) for batch in part) / size
-        for part, size in zip((calibration.fit, calibration.select, calibration.report), calibration.sizes, strict=True)
-    ]
-    assert min(shares[:2]) > 0.65
-    assert 0.4 < shares[2] < 0.6
-
-
 def test_good_texts_give_no_warning():
     assert calibration_from_texts(TOKENIZER, texts(40)).warnings == ()
 
