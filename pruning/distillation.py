@@ -102,13 +102,24 @@ class Distillation(Objective):
             mask = batch["attention_mask"]
             parts.append(options.hidden * hidden_loss(teacher["hidden_states"], student["hidden_states"], mask))
         if options.truth and self._truth is not None:
-            parts.append(options.truth * self._truth.loss(model, batch))
+            parts.append(options.truth * self._truth.loss(_Answered(student), batch))
         return torch.stack(parts).sum()
 
     def _taught(self, inputs: Batch) -> Any:
         teacher = self._teacher.to(inputs["input_ids"].device)
         with evaluating(teacher), torch.no_grad():
             return teacher(**inputs, output_hidden_states=self._options.hidden > 0)
+
+
+class _Answered(nn.Module):
+    """A model that has answered already: the task's loss needs no second forward pass."""
+
+    def __init__(self, outputs: Any) -> None:
+        super().__init__()
+        self._outputs = outputs
+
+    def forward(self, **_inputs: Tensor) -> Any:
+        return self._outputs
 
 
 def check_teacher(teacher: PreTrainedModel, student: PreTrainedModel, options: DistillationOptions) -> None:

@@ -89,6 +89,14 @@ class TrainingOptions:
             raise InputError(f"warmup_fraction must be in [0, 1); got {self.warmup_fraction}.")
 
 
+@dataclass(frozen=True, eq=False)
+class TrainingExtension:
+    """What a method adds to the loop: callbacks, and the optimiser's groups of parameters in place of the usual."""
+
+    callbacks: Sequence[TrainerCallback] = ()
+    parameter_groups: Callable[[nn.Module], list[dict[str, Any]]] | None = None
+
+
 @dataclass(frozen=True)
 class TrainingRun:
     """What happened: steps in all, seconds spent by this process, and the loss of the last step it took."""
@@ -105,6 +113,7 @@ def train(
     folder: Path,
     *,
     on_step: OnStep | None = None,
+    extension: TrainingExtension | None = None,
 ) -> TrainingRun:
     """Train ``model`` in place; it ends in evaluation mode, on the device it was trained on.
 
@@ -118,17 +127,19 @@ def train(
         options: see `TrainingOptions`.
         folder: where states are stored: weights as safetensors, the optimiser's as torch files of this process.
         on_step: progress.
+        extension: what a method adds to the loop.
 
     Raises:
         InputError: if the loss becomes NaN or infinite.
     """
     plan = batch_plan(objective, options)
-    steps = math.ceil(len(plan) / options.accumulate)
+    steps = steps_of(objective, options)
     watcher = _Watcher(on_step)
     newest = newest_state(folder)
     start = time.perf_counter()
     with _without_progress_bars(), _frozen(model, options.freeze_word_embeddings):
         trainer = _PlannedTrainer(model, _training_arguments(options, folder, steps), objective, plan, watcher)
+        trainer.extend(extension or TrainingExtension())
         trainer.train(resume_from_checkpoint=None if newest is None else str(newest))
     model.eval()
     return TrainingRun(steps, time.perf_counter() - start, watcher.last_loss)
@@ -143,6 +154,12 @@ def batch_plan(objective: Objective, options: TrainingOptions) -> list[tuple[int
             objective.lengths, options.batch_size, seed=options.seed + EPOCH_SEED_STRIDE * epoch
         )
     ]
+
+
+def steps_of(objective: Objective, options: TrainingOptions) -> int:
+    """Optimiser steps of the run."""
+    batches = math.ceil(len(objective.lengths) / options.batch_size) * options.epochs
+    return math.ceil(batches / options.accumulate)
 
 
 def newest_state(folder: Path) -> Path | None:
@@ -191,6 +208,20 @@ class _PlannedTrainer(Trainer):
         super().__init__(model=model, args=args, train_dataset=range(len(objective.lengths)), callbacks=[watcher])
         self.remove_callback(PrinterCallback)
         self._objective, self._plan, self._watcher = objective, plan, watcher
+        self._parameter_groups: Callable[[nn.Module], list[dict[str, Any]]] | None = None
+        self.model_accepts_loss_kwargs = False  # our losses are means: the Trainer divides them by the micro-batches
+
+    def extend(self, extension: TrainingExtension) -> None:
+        for callback in extension.callbacks:
+            self.add_callback(callback)
+        self._parameter_groups = extension.parameter_groups
+
+    def create_optimizer(self, *args: Any) -> torch.optim.Optimizer:
+        if self._parameter_groups is None:
+            return super().create_optimizer(*args)  # type: ignore[no-any-return]
+        kind, settings = self.get_optimizer_cls_and_kwargs(self.args, self.model)
+        self.optimizer = kind(self._parameter_groups(self.model), **settings)
+        return self.optimizer  # type: ignore[no-any-return]
 
     def get_train_dataloader(self) -> DataLoader[int]:
         # A generator of its own: the loader must not draw from the one that dropout uses.
