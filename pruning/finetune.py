@@ -6,7 +6,6 @@ a stopped run continues; both are swapped in one move at the end.
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
@@ -23,8 +22,9 @@ from pruning.tasks.registry import task_named
 from pruning.tasks.source import Splits
 from pruning.tasks.task import Evaluation, EvaluationSettings, Metric, settings_from_config
 from pruning.training import OnStep, TrainingOptions, TrainingRun, train
+from pruning.training_folder import REQUEST, TrainingFolder, sha256_of
 
-STATES, REQUEST, RESULT = ".training", "request.json", "finetune.json"
+RESULT = "finetune.json"
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,8 @@ def finetune(
     task.check_truth(data.evaluation, labels)  # unusable evaluation data are refused before an hour of training
     request = _request(options, data)
     recover_folder(options.out)
-    _check_folder(options.out, request, resume)
+    folder = TrainingFolder(options.out, RESULT, "fine-tuning")
+    folder.check(request, resume=resume)
     finished = read_result(options.out)
     if finished is not None:
         return finished
@@ -97,8 +98,8 @@ def finetune(
     count = len(data.train) if options.max_train_examples is None else options.max_train_examples
     chosen = data.train.sample(count, options.training.seed)
     objective = task.objective(start.tokenizer, chosen, settings)
-    write_json(options.out / STATES / REQUEST, request)
-    run = train(start.model, objective, options.training, options.out / STATES, on_step=on_step)
+    write_json(folder.states / REQUEST, request)
+    run = train(start.model, objective, options.training, folder.states, on_step=on_step)
     evaluation = _evaluate(start, options.task, data, settings)
     result = _result(options, data.note, labels, len(chosen), run, evaluation)
     _write(start, result, request)
@@ -124,38 +125,14 @@ def read_result(folder: Path) -> FinetuneResult | None:
 
 def _request(options: FinetuneOptions, data: Splits) -> dict[str, Any]:
     """What makes a run this run, wherever its folder lies."""
-    content = json.dumps([asdict(data.train), asdict(data.evaluation)])
     return {
         "model": options.model,
         "task": options.task,
         "max_length": options.max_length,
         "max_train_examples": options.max_train_examples,
         "training": asdict(options.training),
-        "data_sha256": hashlib.sha256(content.encode()).hexdigest(),
+        "data_sha256": sha256_of([asdict(data.train), asdict(data.evaluation)]),
     }
-
-
-def _check_folder(out: Path, request: Mapping[str, Any], resume: bool) -> None:
-    """Make sure that ``out`` is free, or holds this very run and may be resumed."""
-    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
-        return
-    stored = _stored_request(out)
-    if stored is None:
-        raise InputError(f"{out} exists and holds no fine-tuning run. Choose another output folder.")
-    if not resume:
-        raise InputError(f"{out} already holds a fine-tuning run. Pass --resume, or choose another output folder.")
-    if stored != request:
-        changed = ", ".join(name for name in request if stored.get(name) != request[name])
-        raise InputError(f"{out} holds a run with other settings: {changed}. Choose another output folder.")
-
-
-def _stored_request(out: Path) -> dict[str, Any] | None:
-    try:
-        if (out / RESULT).is_file():
-            return dict(json.loads((out / RESULT).read_text(encoding="utf-8"))["request"])
-        return dict(json.loads((out / STATES / REQUEST).read_text(encoding="utf-8")))
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
 
 
 def _evaluate(trained: Checkpoint, task: str, data: Splits, settings: EvaluationSettings) -> Evaluation:

@@ -14,7 +14,14 @@ PACKAGES = ["pruning", "exporter", "bench", "tools"]
 """In the order of the arrows: each may import itself and what stands before it."""
 OPTIONAL = ["onnxruntime", "openvino", "tensorrt", "tensorrt_rtx", "optimum", "pynvml"]
 FILES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
-LIGHT = ["pruning", "pruning.arch", "pruning.errors", "pruning.atomic", "pruning.methods.names"]
+LIGHT = [
+    "pruning",
+    "pruning.arch",
+    "pruning.errors",
+    "pruning.atomic",
+    "pruning.methods.names",
+    "pruning.movement.names",
+]
 """What must load in an instant: neither torch nor transformers nor anything that brings them."""
 
 

@@ -10,7 +10,9 @@ import yaml
 from typer import Context, Option
 
 from pruning.errors import InputError
-from pruning.methods.names import Method
+from pruning.methods.names import BLOCK_MOVEMENT, Method
+from pruning.movement.names import MaskFunction
+from pruning.movement.names import Variant as VariantName
 from tools import console
 
 
@@ -101,6 +103,37 @@ Density = Annotated[float | None, Option("--density", help="Keep this fraction o
 Params = Annotated[int | None, Option("--params", help="Keep this many parameters in all.")]
 Bytes = Annotated[int | None, Option("--bytes", help="Keep this many bytes of weights in all, counted as fp32.")]
 Shape = Annotated[str | None, Option("--shape", help="JSON file with the heads and FFN neurons of each layer.")]
+PruneMethod = Annotated[
+    str, Option("--method", help=f"How to choose: {', '.join(Method)} without labels; {BLOCK_MOVEMENT} trains.")
+]
+Variant = Annotated[VariantName, Option("--variant", help="What is removed together, and what happens afterwards.")]
+MaskFunctionOption = Annotated[MaskFunction, Option("--mask-function", help="How scores become masks.")]
+FfnMaskFunction = Annotated[
+    MaskFunction | None, Option("--ffn-mask-function", help="Of the FFN, if it differs from attention's.")
+]
+Block = Annotated[str, Option("--block", help="Rows x columns of a block; transposed in the output projection.")]
+Lambda = Annotated[float | None, Option("--lambda", help="Strength of the penalty instead of a target, as published.")]
+AttentionPenalty = Annotated[float | None, Option("--attention-penalty", help="Attention's share of the penalty.")]
+FloorHeads = Annotated[int, Option("--floor-heads", help="Heads that stay in every layer.")]
+FloorNeurons = Annotated[int, Option("--floor-neurons", help="FFN neurons that stay in every layer.")]
+TwoFour = Annotated[bool, Option("--two-four", help="Also 2:4 sparsity: shows its accuracy, brings no speed.")]
+Rewind = Annotated[str | None, Option("--rewind", help="Folder of an earlier run whose heads stay whole.")]
+ScoreRate = Annotated[float, Option("--score-learning-rate", help="Peak rate of the scores.")]
+Hold = Annotated[float, Option("--hold", help="Part of the steps before pruning begins.")]
+FinalHold = Annotated[float, Option("--final-hold", help="Part of the steps at full strength.")]
+FillEpochs = Annotated[int, Option("--fill-epochs", help="Passes over the data after the holes are filled.")]
+TrainTask = Annotated[str | None, Option("--task", help="Task to train for, such as text-classification.")]
+Teacher = Annotated[str | None, Option("--teacher", help="Model to learn from; default: the dense model itself.")]
+HiddenWeight = Annotated[float, Option("--hidden-weight", help="Weight of the teacher's hidden states in the loss.")]
+Epochs = Annotated[int, Option("--epochs", help="Passes over the training data.")]
+TrainBatchSize = Annotated[int, Option("--batch-size", help="Examples per pass through the model.")]
+Accumulate = Annotated[int, Option("--accumulate", help="Passes per step.")]
+LearningRate = Annotated[float, Option("--learning-rate", help="Peak of the learning rate.")]
+MaxTrainExamples = Annotated[int | None, Option("--max-train-examples", help="Train on a random part.")]
+CheckpointSteps = Annotated[
+    int | None, Option("--checkpoint-steps", help="Steps between stored states; default: once per epoch.")
+]
+Cpu = Annotated[bool, Option("--cpu", help="Stay on the CPU even if there is a GPU.")]
 MethodOption = Annotated[Method, Option("--method", help="How heads and neurons are chosen.")]
 Reconstruct = Annotated[
     bool, Option("--reconstruct/--no-reconstruct", help="Refit the output projections by least squares.")

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from enum import StrEnum
 
+BLOCK_MOVEMENT = "block-movement"
+"""The method of `slimbert prune` that trains; see ``pruning.methods.block_movement``."""
+
 
 class Method(StrEnum):
     """How units are chosen.

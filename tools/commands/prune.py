@@ -5,14 +5,47 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-from typer import Option
+from typer import Context, Option
 
-from pruning.methods.names import Method
+from pruning.errors import InputError
+from pruning.methods.names import BLOCK_MOVEMENT, Method
+from pruning.movement.names import MaskFunction, Variant
 from tools import options
 from tools.console import print_json, say
 
+ONE_SHOT = ("reconstruct", "calibration", "ffn_multiple", "shape")
+LESSON = (
+    "task",
+    "teacher",
+    "hidden_weight",
+    "max_train_examples",
+    "epochs",
+    "batch_size",
+    "accumulate",
+    "learning_rate",
+    "checkpoint_steps",
+    "cpu",
+)
+MOVEMENT = (
+    "variant",
+    "mask_function",
+    "ffn_mask_function",
+    "block",
+    "final_lambda",
+    "attention_penalty",
+    "floor_heads",
+    "floor_neurons",
+    "two_four",
+    "rewind",
+    "score_learning_rate",
+    "hold",
+    "final_hold",
+    "fill_epochs",
+)
+
 
 def prune(
+    context: Context,
     model: options.Model,
     data: options.Data,
     out: Annotated[Path, Option("--out", help="Folder of the compact checkpoint; must be new or empty.")],
@@ -25,7 +58,7 @@ def prune(
     params: options.Params = None,
     size_bytes: options.Bytes = None,
     shape: options.Shape = None,
-    method: options.MethodOption = Method.ONESHOT,
+    method: options.PruneMethod = Method.ONESHOT,
     reconstruct: options.Reconstruct = True,
     calibration: options.Calibration = 1024,
     ffn_multiple: options.FfnMultiple = 32,
@@ -33,34 +66,87 @@ def prune(
     max_length: options.MaxLength = 128,
     seed: options.Seed = 0,
     with_code: options.WithCode = False,
+    eval_data: options.EvalData = None,
+    task: options.TrainTask = None,
+    teacher: options.Teacher = None,
+    hidden_weight: options.HiddenWeight = 0.0,
+    max_train_examples: options.MaxTrainExamples = None,
+    epochs: options.Epochs = 6,
+    batch_size: options.TrainBatchSize = 32,
+    accumulate: options.Accumulate = 1,
+    learning_rate: options.LearningRate = 3e-5,
+    checkpoint_steps: options.CheckpointSteps = None,
+    cpu: options.Cpu = False,
+    variant: options.Variant = Variant.HYBRID_FILLED,
+    mask_function: options.MaskFunctionOption = MaskFunction.SIGMOID_THRESHOLD,
+    ffn_mask_function: options.FfnMaskFunction = None,
+    block: options.Block = "32x32",
+    final_lambda: options.Lambda = None,
+    attention_penalty: options.AttentionPenalty = None,
+    floor_heads: options.FloorHeads = 0,
+    floor_neurons: options.FloorNeurons = 0,
+    two_four: options.TwoFour = False,
+    rewind: options.Rewind = None,
+    score_learning_rate: options.ScoreRate = 1e-2,
+    hold: options.Hold = 0.05,
+    final_hold: options.FinalHold = 0.4,
+    fill_epochs: options.FillEpochs = 4,
+    resume: options.Resume = False,
     config: options.Config = None,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Prune a fine-tuned BERT into a compact checkpoint. The data are unlabelled text to calibrate on."""
-    from tools import settings, standalone
+    """Prune a fine-tuned BERT into a compact checkpoint.
 
-    request = settings.checked_settings(
-        settings.PruneSettings,
-        method=method,
-        target=settings.TargetSettings(speedup=speedup, density=density, params=params, bytes=size_bytes, shape=shape),
-        reconstruct=reconstruct,
-        calibration=calibration,
-        ffn_multiple=ffn_multiple,
-    )
+    The data are unlabelled text to calibrate on, or for block-movement labelled data to train on.
+    """
+    from tools import movement, settings, standalone
+
+    target = settings.TargetSettings(speedup=speedup, density=density, params=params, bytes=size_bytes, shape=shape)
+    text = settings.TextSettings(seq=seq, max_length=max_length, seed=seed, with_code=with_code)
     source = settings.DataSettings(
         data=data,
+        eval_data=eval_data,
         text_column=text_column,
         pair_column=pair_column,
         label_column=label_column,
         data_config=data_config,
     )
-    facts = standalone.prune(
-        model,
-        source,
-        request,
-        settings.TextSettings(seq=seq, max_length=max_length, seed=seed, with_code=with_code),
-        out,
+    if method == BLOCK_MOVEMENT:
+        _refuse_given(context, ONE_SHOT, method)
+        if task is None:
+            raise InputError("block-movement trains: pass --task, and labelled data.")
+        lesson = settings.checked_settings(movement.LessonSettings, **_given(context, LESSON))
+        chosen = settings.checked_settings(movement.MovementSettings, **_given(context, MOVEMENT))
+        facts = movement.prune(model, source, lesson, chosen, target, text, out, resume=resume)
+        say(f"{facts['summary']}\nCheckpoint: {out}")
+        print_json(facts)
+        return
+    _refuse_given(context, (*LESSON, *MOVEMENT, "eval_data", "resume"), method)
+    if method not in list(Method):
+        raise InputError(f"--method {method!r} is unknown; known: {', '.join((*Method, BLOCK_MOVEMENT))}.")
+    request = settings.checked_settings(
+        settings.PruneSettings,
+        method=method,
+        target=target,
+        reconstruct=reconstruct,
+        calibration=calibration,
+        ffn_multiple=ffn_multiple,
     )
+    facts = standalone.prune(model, source, request, text, out)
     say(f"{facts['summary']}\nCheckpoint: {out}")
     print_json(facts)
+
+
+def _given(context: Context, names: tuple[str, ...]) -> dict[str, object]:
+    """The values of these options, defaults included."""
+    return {name: context.params[name] for name in names}
+
+
+def _refuse_given(context: Context, names: tuple[str, ...], method: str) -> None:
+    """An option that the chosen method does not read is a misunderstanding."""
+    sources = {name: context.get_parameter_source(name) for name in names}
+    given = [name for name, source in sources.items() if source is not None and source.name != "DEFAULT"]
+    if given:
+        flag = "lambda" if given[0] == "final_lambda" else given[0].replace("_", "-")
+        raise InputError(f"--{flag} is not an option of --method {method}. Leave it out, or choose another method.")

@@ -1,0 +1,62 @@
+"""The output folder of a training run: free, or holding this very run to be continued. Standard library only."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pruning.errors import InputError
+
+STATES, REQUEST = ".training", "request.json"
+
+
+@dataclass(frozen=True)
+class TrainingFolder:
+    """While the run lasts there is only ``.training`` with its request; at the end ``record`` names it.
+
+    ``kind`` says in words what kind of run it is.
+    """
+
+    out: Path
+    record: str
+    kind: str
+
+    @property
+    def states(self) -> Path:
+        """Where a stopped run continues from."""
+        return self.out / STATES
+
+    def check(self, request: Mapping[str, Any], *, resume: bool) -> None:
+        """Make sure that the folder is free, or holds the run of ``request`` and may be resumed.
+
+        Raises:
+            InputError: if it does not.
+        """
+        out = self.out
+        if not out.exists() or (out.is_dir() and not any(out.iterdir())):
+            return
+        stored = self._stored_request()
+        if stored is None:
+            raise InputError(f"{out} exists and holds no {self.kind} run. Choose another output folder.")
+        if not resume:
+            raise InputError(f"{out} already holds a {self.kind} run. Pass --resume, or choose another output folder.")
+        if stored != request:
+            changed = ", ".join(name for name in request if stored.get(name) != request[name])
+            raise InputError(f"{out} holds a run with other settings: {changed}. Choose another output folder.")
+
+    def _stored_request(self) -> dict[str, Any] | None:
+        try:
+            if (self.out / self.record).is_file():
+                return dict(json.loads((self.out / self.record).read_text(encoding="utf-8"))["request"])
+            return dict(json.loads((self.states / REQUEST).read_text(encoding="utf-8")))
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+
+
+def sha256_of(data: object) -> str:
+    """Checksum of plain data."""
+    return hashlib.sha256(json.dumps(data).encode()).hexdigest()
