@@ -18,7 +18,7 @@ from pruning.movement.layers import Census
 
 TOLERANCE = 0.03
 """How far the result may be from the target, relative to it."""
-BISECTIONS = 40
+BISECTIONS = 20
 INTEGRAL_GAIN = 60.0
 """Change of log(lambda) over the whole ramp, for a needed cut that is one logit too high all the time."""
 PROPORTIONAL_GAIN = 2.0

@@ -18,7 +18,7 @@ from transformers import PreTrainedModel
 from pruning.arch import ArchSpec
 from pruning.compaction import compact_from_masked
 from pruning.errors import InputError
-from pruning.introspect import arch_from_model
+from pruning.introspect import arch_from_model, head_from_model
 from pruning.movement.controller import PenaltyController, Target, cut_for
 from pruning.movement.floors import Forced, check_rewind, forced_blocks
 from pruning.movement.layers import Census, MaskedLayer, census_of, dense_from_masked, mask_layers, masks_of
@@ -265,6 +265,7 @@ def attach(
         InputError: if the model is not a supported BERT, a block shape does not divide a matrix, floors or an earlier
             run do not fit, or the aim cannot be reached.
     """
+    head_from_model(model)
     _check_aim(spec, aim)
     pruner = MovementPruner(model, spec, schedule, aim, seed)
     if spec.rewind is not None:

@@ -13,8 +13,13 @@ from pruning.movement.spec import movement_spec
 from pruning.movement.training import parameter_groups
 from tests.tiny import tiny_batch, tiny_bert
 
-SHORT = Schedule(total_steps=20, hold_steps=2, final_hold_steps=6)
+SHORT = Schedule(total_steps=10, hold_steps=1, final_hold_steps=3)
 BLOCK = (4, 8)
+
+
+def fine_bert():
+    """Units small enough for a target within 3 %."""
+    return tiny_bert(hidden_size=32, intermediate_size=96, num_attention_heads=8)
 
 
 def spec(variant=Variant.HYBRID, function=MaskFunction.SIGMOID_THRESHOLD, **changes):
@@ -39,7 +44,7 @@ def spread_scores(pruner, seed=0, scale=3.0):
             mask.scores.copy_(noise + mask.rule.initial_score)
 
 
-def trained(pruner, steps=20, rate=0.05):
+def trained(pruner, steps=10, rate=0.1):
     """A few real steps in a plain loop; the pruner is then at its last step."""
     model = pruner.model.train()
     optimiser = torch.optim.AdamW(parameter_groups(model, pruner, score_learning_rate=rate * 4), lr=rate / 10)

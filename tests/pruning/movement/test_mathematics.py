@@ -167,8 +167,8 @@ def test_penalty_is_one_half_at_zero_scores(variant):
     assert penalty(pruner._families).item() == pytest.approx(0.5)
     pruner.step(20)
     assert pruner.penalty().item() == pytest.approx(10 * 0.5)
-    pruner.step(9)  # (9 - 2) / 12 of the ramp
-    assert pruner.penalty().item() == pytest.approx(10 * 0.5 * (1 - (5 / 12) ** 3))
+    pruner.step(4)  # half of the ramp
+    assert pruner.penalty().item() == pytest.approx(10 * 0.5 * (1 - 0.5**3))
 
 
 def test_penalty_averages_tensors_not_weights():

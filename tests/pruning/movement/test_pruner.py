@@ -13,7 +13,7 @@ from exporter.to_onnx import onnx_from_model
 from pruning.batching import predict_from_model
 from pruning.checkpoint import load_checkpoint, save_checkpoint
 from pruning.errors import InputError
-from pruning.introspect import arch_from_model, layers_from_model
+from pruning.introspect import arch_from_model
 from pruning.movement.controller import PenaltyController, Target, cut_for
 from pruning.movement.fill import fill_holes
 from pruning.movement.layers import masks_of
@@ -23,7 +23,7 @@ from pruning.movement.pruner import PaperAim, attach
 from pruning.movement.spec import FamilySpec, Floors, MovementSpec
 from pruning.movement.training import parameter_groups
 from tests.pruning.compact import PADDINGS, largest_gap, tiny_compact
-from tests.pruning.movement.models import SHORT, pruner_of, spec, spread_scores, trained, weights_target
+from tests.pruning.movement.models import SHORT, fine_bert, pruner_of, spec, spread_scores, trained, weights_target
 from tests.tiny import DENSE_CLASSES, tiny_batch, tiny_bert, tiny_tokenizer
 
 
@@ -48,7 +48,7 @@ def test_fresh_masks_change_nothing(head):
 @pytest.mark.parametrize("variant", list(Variant))
 @pytest.mark.parametrize("function", list(MaskFunction))
 def test_masked_equals_compact_after_training(variant, function):
-    pruner = trained(pruner_of(variant, function, aim=target_of(variant), model=tiny_bert()))
+    pruner = trained(pruner_of(variant, function, aim=target_of(variant)), steps=3)
     spread_scores(pruner) if function is not MaskFunction.MAGNITUDE else None
     pruner.model.double()
     pruner.step(20)
@@ -60,7 +60,7 @@ def test_masked_equals_compact_after_training(variant, function):
 
 @pytest.mark.parametrize("variant", list(Variant))
 def test_trained_model_is_the_same_compact_reloaded_and_in_onnx(variant, tmp_path):
-    pruner = trained(pruner_of(variant, aim=target_of(variant)))
+    pruner = trained(pruner_of(variant, aim=target_of(variant), model=fine_bert()))
     pruner.finish()
     compact = pruner.compact()
     save_checkpoint(compact, tiny_tokenizer(), tmp_path / "saved")
@@ -122,11 +122,10 @@ def test_weight_decay_is_exactly_zero_on_scores():
 
 
 @pytest.mark.parametrize("variant", list(Variant))
-@pytest.mark.parametrize("wanted", [0.2, 0.5, 0.8])
+@pytest.mark.parametrize("wanted", [0.2, 0.6])
 def test_the_target_is_met_within_three_percent(variant, wanted):
-    model = tiny_bert(hidden_size=32, intermediate_size=96, num_attention_heads=8)
     aim = target_of(variant, wanted)
-    pruner = trained(pruner_of(variant, aim=aim, model=model))
+    pruner = trained(pruner_of(variant, aim=aim, model=fine_bert()))
     record = pruner.finish()
     left = record.nonzero if aim.price is None else record.density
     assert left == pytest.approx(wanted, rel=0.03)
@@ -136,11 +135,11 @@ def test_the_target_is_met_within_three_percent(variant, wanted):
 
 
 def test_history_tells_the_way():
-    pruner = trained(pruner_of(aim=weights_target(0.5)))
+    pruner = trained(pruner_of(aim=weights_target(0.5), model=fine_bert()))
     pruner.finish()
     steps = [record.step for record in pruner.history]
-    assert steps == list(range(21))
-    assert [record.density for record in pruner.history[:3]] == [1.0] * 3
+    assert steps == list(range(11))
+    assert [record.density for record in pruner.history[:2]] == [1.0] * 2
     assert pruner.history[-1].heads == tuple(map(len, pruner.census().heads))
     assert "density 0.5" in str(pruner.history[-1])
 
@@ -212,6 +211,7 @@ def test_gates_are_random_in_training_and_fixed_in_evaluation():
     assert torch.equal(mask(), torch.full_like(first, mask().flatten()[0].item()))
 
 
+@pytest.mark.filterwarnings("ignore:`gradient_checkpointing_enable`:FutureWarning")
 def test_gradient_checkpointing_sees_the_same_masks():
     plain, checkpointed = (
         pruner_of(model=tiny_bert(hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)) for _ in range(2)
@@ -236,9 +236,8 @@ def test_filling_leaves_no_zero_and_keeps_the_rest():
     for name, parameter in compact.named_parameters():
         kept = before[name] != 0
         assert torch.equal(parameter[kept], before[name][kept])
-    value = layers_from_model(compact)[0].attention.self.value.weight
-    name = "bert.encoder.layer.0.attention.self.value.weight"
-    new, old = value[before[name] == 0], before[name]
+    name = max((x for x in before if ".layer." in x), key=lambda x: int((before[x] == 0).sum()))
+    new, old = compact.get_parameter(name)[before[name] == 0], before[name]
     assert new.mean().item() == pytest.approx(old.mean().item(), abs=0.01 * old.std().item())
     assert 0 < new.std().item() < 0.02 * old.std().item()
     assert fill_holes(compact) == 0

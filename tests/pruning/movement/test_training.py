@@ -21,8 +21,8 @@ from pruning.movement.schedule import Schedule
 from pruning.movement.training import MovementCallback, MovementTrainer, add_penalty_gradient, parameter_groups
 from pruning.tasks.text_classification import ClassificationObjective
 from pruning.training import TrainingOptions
-from tests.pruning.movement.models import pruner_of, spec, spread_scores, weights_target
-from tests.tiny import tiny_batch, tiny_bert, tiny_tokenizer
+from tests.pruning.movement.models import fine_bert, pruner_of, spec, spread_scores, weights_target
+from tests.tiny import tiny_batch, tiny_tokenizer
 
 TEXTS = ("a cat sat", "the dog", "a bird flew under the house", "happy", "sad dog ran", "big red tree")
 FAST = TrainingOptions(epochs=4, batch_size=2, learning_rate=1e-3, checkpoint_steps=5, cpu=True, warmup_fraction=0)
@@ -34,13 +34,13 @@ class StoppedError(Exception):
 
 
 def dense():
-    return Checkpoint(tiny_bert(), tiny_tokenizer(), None)
+    return Checkpoint(fine_bert(), tiny_tokenizer(), None)
 
 
 def lesson():
     encodings = encode(tiny_tokenizer(), TEXTS)
     truth = ClassificationObjective(encodings, TARGETS)
-    return Distillation(tiny_bert(), encodings, DistillationOptions(logits=0.9, truth=0.1), truth)
+    return Distillation(fine_bert(), encodings, DistillationOptions(logits=0.9, truth=0.1), truth)
 
 
 def options(variant=Variant.HYBRID, function=MaskFunction.SIGMOID_THRESHOLD, **changes):
@@ -128,7 +128,7 @@ def arguments(folder, **changes):
 
 
 def attached():
-    return attach(tiny_bert(), spec(), Schedule(12, 1, 4), weights_target(0.5))
+    return attach(fine_bert(), spec(), Schedule(12, 1, 4), weights_target(0.5))
 
 
 @pytest.mark.parametrize("micro_batches", [1, 2])
