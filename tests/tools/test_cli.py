@@ -275,7 +275,7 @@ def test_doctor_names_versions_and_runtimes(slimbert):
 
 
 @pytest.mark.parametrize(
-    "command", ["demo", "run", "finetune", "prune", "export", "bench", "eval", "inspect", "verify"]
+    "command", ["demo", "run", "finetune", "prune", "export", "fill", "bench", "eval", "inspect", "verify"]
 )
 def test_every_command_has_help(slimbert, command):
     code, out, _ = slimbert(command, "--help")

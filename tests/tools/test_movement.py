@@ -6,11 +6,22 @@ import json
 
 import pytest
 
+from pruning.checkpoint import save_checkpoint
+from tests.pruning.movement.models import fine_bert
+from tests.tiny import tiny_tokenizer
+
 PRUNE = ("prune", "my-bert", "--method", "block-movement", "--task", "text-classification", "--data", "reviews.csv")
 QUICK = ("--block", "4x4", "--epochs", "3", "--score-learning-rate", "0.3", "--max-length", "16", "--cpu")
 
 
-def test_prune_then_fill(project, slimbert):
+@pytest.fixture
+def fine_project(project):
+    """A project whose model has units small enough for any target."""
+    save_checkpoint(fine_bert(), tiny_tokenizer(), project / "my-bert")
+    return project
+
+
+def test_prune_then_fill(fine_project, slimbert):
     arguments = (*PRUNE, *QUICK, "--variant", "hybrid", "--density", "0.5", "--out", "small")
     code, out, error = slimbert(*arguments, "--json")
     assert code == 0, error
@@ -18,9 +29,9 @@ def test_prune_then_fill(project, slimbert):
     assert facts["record"]["density"] == pytest.approx(0.5, rel=0.03)
     kept = facts["candidate"]["encoder_linear_params"] / facts["dense"]["encoder_linear_params"]
     assert kept == pytest.approx(0.5, rel=0.03)
-    history = json.loads((project / "small" / "movement.json").read_text())["history"]
+    history = json.loads((fine_project / "small" / "movement.json").read_text())["history"]
     assert {"step", "threshold", "penalty_lambda", "density", "heads", "neurons"} <= set(history[-1])
-    assert not (project / "small" / ".training").exists()
+    assert not (fine_project / "small" / ".training").exists()
     assert json.loads(slimbert(*arguments, "--resume", "--json")[1]) == facts
     filled = ("--task", "text-classification", "--data", "reviews.csv", "--teacher", "my-bert", "--epochs", "1")
     code, out, error = slimbert("fill", "small", *filled, "--out", "filled", "--json", "--cpu", "--max-length", "16")
@@ -30,7 +41,7 @@ def test_prune_then_fill(project, slimbert):
     assert facts["candidate"]["arch"] == facts["unfilled"]["arch"]
 
 
-def test_params_speedup_and_lambda_are_aims_too(project, slimbert):
+def test_params_speedup_and_lambda_are_aims_too(fine_project, slimbert):
     for aim, out in (("--speedup", "2"), ("--lambda", "50")):
         code, _, error = slimbert(*PRUNE, *QUICK, "--variant", "struct", aim, out, "--out", f"out{out}")
         assert code == 0, error
