@@ -10,7 +10,7 @@ from bench.cell import BASELINE
 from bench.facts import artifact_facts
 from bench.inputs import random_batches
 from bench.result import BenchModel
-from bench.runners.base import Runner
+from bench.runners.base import DEFAULTS, Runner, RunnerOptions
 from pruning.batching import Batch
 from pruning.errors import InputError
 
@@ -45,7 +45,9 @@ def name_models(
     )
 
 
-def prepare_models(runner_class: type[Runner], models: Sequence[BenchModel], scratch: Path) -> dict[str, Path]:
+def prepare_models(
+    runner_class: type[Runner], models: Sequence[BenchModel], scratch: Path, options: RunnerOptions = DEFAULTS
+) -> dict[str, Path]:
     """What a runtime loads for each model, by key; each has a folder of its own in ``scratch``.
 
     Raises:
@@ -55,7 +57,7 @@ def prepare_models(runner_class: type[Runner], models: Sequence[BenchModel], scr
     for model in models:
         folder = scratch / model.key
         folder.mkdir()
-        prepared[model.key] = runner_class.prepare(Path(model.path), folder)
+        prepared[model.key] = runner_class.prepare(Path(model.path), folder, options)
     return prepared
 
 

@@ -9,19 +9,20 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from bench.cell import BASELINE, CONTROL, FULL, Cell, InputShape, Repetition, cell_text
 from bench.contestants import InputSource, checked_inputs, prepare_models, random_source
 from bench.environment import OtherLoad
+from bench.measuring import check_headline, contest_from_runners
 from bench.paired import Block, BlockPlan, measure_blocks, samples_from_blocks
 from bench.result import BenchModel, BenchSettings
 from bench.runners.base import Runner
+from bench.runners.checks import check_comparable
 from bench.runners.registry import runner_class_from_runtime
 from bench.telemetry.watch import HardwareWatch, gpu_uuid
-from bench.timer import Warmup, time_calls
+from bench.timer import Warmup
 from pruning.batching import Batch
 from pruning.errors import InputError
 
@@ -86,13 +87,16 @@ def measure_process(job: ProcessJob, watch: Watch) -> None:
 def _load_contestants(runtime: str, job: ProcessJob, scratch: Path, stack: ExitStack) -> dict[str, Runner]:
     """Runners by key: each model prepared once, the baseline loaded twice."""
     classes = {model.key: runner_class_from_runtime(model.runtime or runtime) for model in job.models}
+    options = job.settings.runner_options
     prepared: dict[str, Path] = {}
     for model in job.models:
-        prepared |= prepare_models(classes[model.key], [model], scratch)
+        prepared |= prepare_models(classes[model.key], [model], scratch, options)
     contestants = {BASELINE: prepared[BASELINE], CONTROL: prepared[BASELINE], **prepared}
     threads = job.settings.threads
     classes[CONTROL] = classes[BASELINE]
-    return {key: stack.enter_context(classes[key].load(path, threads)) for key, path in contestants.items()}
+    runners = {key: stack.enter_context(classes[key].load(path, threads, options)) for key, path in contestants.items()}
+    check_comparable(runners, BASELINE, mixed_precision=job.settings.mixed_precision)
+    return runners
 
 
 def _measure_cell(runners: Mapping[str, Runner], key: CellKey, job: ProcessJob, watch: Watch) -> None:
@@ -100,21 +104,18 @@ def _measure_cell(runners: Mapping[str, Runner], key: CellKey, job: ProcessJob, 
     batches = checked_inputs(runners, _source(runners, workload, job), B, S)
     shapes = tuple(_input_shape(batch) for batch in batches)
     where = cell_text(*key)
-    warmups = {}
+    warmups, variants = {}, {}
     for name, runner in runners.items():
+        variants[name] = {shape: runner.tune(batch) for shape, batch in _shapes(batches).items()}
         warmups[name] = _warm_up(runner, batches, job.settings)
         watch.step(f"{where}: {name} warmed up")
+    contest = contest_from_runners(runners, batches, job.settings.clocks)
+    check_headline(contest, job.settings.headline_clock, where)
     first, meter, blocks = job.first_blocks[key], OtherLoad(), list[Block]()
     hardware = HardwareWatch(_gpu(runners))
     try:
         with hardware:
-            for block in measure_blocks(
-                {name: runner.run for name, runner in runners.items()},
-                batches,
-                job.plan,
-                partial(time_calls, clocks=job.settings.clocks),
-                first,
-            ):
+            for block in measure_blocks(contest.contestants, contest.inputs, job.plan, contest.time_block, first):
                 blocks.append(block)
                 hardware.mark()
                 watch.step(f"{where}: block {first + len(blocks)} of {job.settings.blocks}")
@@ -124,7 +125,11 @@ def _measure_cell(runners: Mapping[str, Runner], key: CellKey, job: ProcessJob, 
             telemetry = {str(first): record.to_dict()}  # after a restart, readings from another first block join them
             samples = samples_from_blocks(blocks)
             repetition = Repetition(
-                warmups, samples, meter.cores(), invalid_blocks=record.invalid_blocks, telemetry=telemetry
+                warmups,
+                samples,
+                meter.cores(),
+                invalid_blocks=record.invalid_blocks,
+                telemetry=telemetry | _variant_facts(variants),
             )
             runtimes = {name: runner.runtime for name, runner in runners.items()}
             dtypes = {name: runner.dtype for name, runner in runners.items()}
@@ -139,9 +144,19 @@ def _gpu(runners: Mapping[str, Runner]) -> str | None:
 
 def _warm_up(runner: Runner, batches: Sequence[Batch], settings: BenchSettings) -> Warmup:
     """Run every shape once, so that none is met for the first time on the clock, then warm up on the first."""
-    for batch in {tuple(batch["input_ids"].shape): batch for batch in batches}.values():
+    for batch in _shapes(batches).values():
         runner.run(batch)
     return runner.warm_up(batches[0], settings.warmup)
+
+
+def _shapes(batches: Sequence[Batch]) -> dict[str, Batch]:
+    """One batch of every shape, by its shape as text."""
+    return {"x".join(map(str, batch["input_ids"].shape)): batch for batch in batches}
+
+
+def _variant_facts(variants: Mapping[str, Mapping[str, Mapping[str, float]]]) -> dict[str, object]:
+    """Device milliseconds by contestant, shape and variant, where a runtime has several."""
+    return {"variants_ms": variants} if any(times for by in variants.values() for times in by.values()) else {}
 
 
 def _source(runners: Mapping[str, Runner], workload: str, job: ProcessJob) -> InputSource:

@@ -22,8 +22,10 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from bench.cell import FULL, Cell
+from bench.device_timer import DEVICE_CLOCKS
 from bench.environment import Environment, is_loaded
 from bench.paired import BlockPlan
+from bench.runners.base import Precision, RunnerOptions
 from bench.statistics import Comparison
 from bench.timer import THREAD, WALL, Clock, Latency, WarmupPolicy
 from pruning.arch import ArchSpec
@@ -40,7 +42,8 @@ class BenchSettings:
 
     Every combination of runtime, workload, batch and sequence length is one cell; the first one is the headline. The
     defaults take 10 to 20 seconds for a cell of two models at 10 to 40 ms per call. Each of ``processes`` fresh
-    interpreters converts, loads and measures everything.
+    interpreters converts, loads and measures everything. ``dtype`` is the precision of all models, None what each one
+    has; ``mixed_precision`` lets candidates differ from the baseline in it.
 
     Raises:
         InputError: if a grid is empty, a number is out of range, or the headline clock cannot be trusted.
@@ -57,6 +60,8 @@ class BenchSettings:
     headline_clock: str = WALL.name
     processes: int = 1
     workloads: tuple[str, ...] = (FULL,)
+    dtype: str | None = None
+    mixed_precision: bool = False
 
     def __post_init__(self) -> None:
         for name in ("runtimes", "batches", "seqs", "workloads"):
@@ -69,17 +74,24 @@ class BenchSettings:
             )
         if self.blocks < 2:
             raise InputError(f"an interval needs at least two blocks; got {self.blocks}.")
-        if self.headline_clock not in {clock.name for clock in self.clocks}:
+        if self.headline_clock not in {*(clock.name for clock in self.clocks), *DEVICE_CLOCKS}:
             raise InputError(
                 f"clock {self.headline_clock!r} cannot be used with {self.threads} threads; "
                 f"available: {', '.join(clock.name for clock in self.clocks)} (thread needs threads=1)."
             )
+        if self.dtype is not None and self.dtype not in tuple(Precision):
+            raise InputError(f"dtype must be one of {', '.join(Precision)}; got {self.dtype!r}.")
         _ = self.plan, self.warmup  # both check their own numbers
 
     @property
     def clocks(self) -> tuple[Clock, ...]:
         """The clocks that see all the work: thread time misses what other threads do."""
         return (WALL, THREAD) if self.threads == 1 else (WALL,)
+
+    @property
+    def runner_options(self) -> RunnerOptions:
+        """How every model is run."""
+        return RunnerOptions(dtype=None if self.dtype is None else Precision(self.dtype))
 
     @property
     def plan(self) -> BlockPlan:

@@ -19,7 +19,7 @@ from bench.frontier import read_metrics, read_published
 from bench.ladder import require_ladder
 from bench.report.bench_report import Extras
 from bench.result import BenchModel, BenchResult, BenchSettings
-from bench.runners.registry import PLANNED, RUNNERS
+from bench.runners.registry import RUNNERS
 from bench.samples_file import read_samples, require_samples_or_nothing, write_samples
 from bench.statistics import Verdict
 from bench.workloads import length_sources, text_sources
@@ -217,7 +217,7 @@ def workloads_from_sources(sources: Mapping[str, InputSource]) -> tuple[str, ...
 def _path_and_runtime(word: str) -> tuple[Path, str | None]:
     """A path may hold an @ of its own: only a known runtime behind the last one counts."""
     path, at, runtime = word.rpartition("@")
-    known = at and runtime in (*RUNNERS, *PLANNED)
+    known = at and runtime in RUNNERS
     return (Path(path), runtime) if known else (Path(word), None)
 
 

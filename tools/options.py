@@ -141,13 +141,19 @@ Reconstruct = Annotated[
 Calibration = Annotated[int, Option("--calibration", help="Unlabelled texts to fit on.")]
 FfnMultiple = Annotated[int, Option("--ffn-multiple", help="FFN widths are multiples of this.")]
 Runtime = Annotated[
-    str, Option("--runtime", help="Runtimes to measure in, separated by commas: ort-cpu, torch-cpu, openvino.")
+    str,
+    Option("--runtime", help="Runtimes to measure in, separated by commas; slimbert doctor lists them."),
 ]
 BatchSizes = Annotated[str, Option("--batch", help="Batch sizes to measure, separated by commas.")]
 Lengths = Annotated[str, Option("--seq", help="Sequence lengths to measure, separated by commas.")]
 Blocks = Annotated[int, Option("--blocks", help="Interleaved blocks per measurement.")]
 WarmupSeconds = Annotated[float, Option("--warmup-seconds", help="Shortest warm-up of each model.")]
-ClockName = Annotated[str, Option("--clock", help="Clock of the headline: wall, or thread with one thread.")]
+ClockName = Annotated[
+    str,
+    Option(
+        "--clock", help="Clock of the headline: wall, or thread with one thread; on a GPU: gpu, enqueue or end-to-end."
+    ),
+]
 WithCode = Annotated[bool, Option("--with-code", help="Also save the model's code, for trust_remote_code=True.")]
 FirstToken = Annotated[
     bool,

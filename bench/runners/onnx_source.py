@@ -56,13 +56,18 @@ def dtype_from_graph(graph: onnx.GraphProto) -> str:
 
 
 def limits_from_onnx(path: Path, graph: onnx.GraphProto) -> Limits:
-    """Read the ``config.json`` beside the file or one folder up; without one, ask the graph for its vocabulary."""
+    """As the configuration beside the file says; without one, ask the graph for its vocabulary."""
+    return limits_from_config(path) or Limits(vocab_size_from_graph(graph), None)
+
+
+def limits_from_config(path: Path) -> Limits | None:
+    """What the ``config.json`` beside a file or one folder up says; None without one."""
     for folder in (path.parent, path.parent.parent):
         config = folder / "config.json"
         if config.is_file():
             values = json.loads(config.read_text(encoding="utf-8"))
             return Limits(values.get("vocab_size"), values.get("max_position_embeddings"))
-    return Limits(vocab_size_from_graph(graph), None)
+    return None
 
 
 def vocab_size_from_graph(graph: onnx.GraphProto) -> int | None:

@@ -8,26 +8,34 @@ from tempfile import TemporaryDirectory
 from bench.runners.base import DEFAULTS, Runner, RunnerOptions
 from bench.runners.openvino_cpu import OpenVinoRunner
 from bench.runners.ort_cpu import OrtCpuRunner
+from bench.runners.ort_cuda import OrtCudaRunner
+from bench.runners.tensorrt_engine import TensorRtRtxRunner, TensorRtRunner
 from bench.runners.torch_cpu import TorchCpuRunner
+from bench.runners.torch_cuda import TorchCudaRunner
 from pruning.errors import InputError
 
 RUNNERS: dict[str, type[Runner]] = {
-    TorchCpuRunner.runtime: TorchCpuRunner,
-    OrtCpuRunner.runtime: OrtCpuRunner,
-    OpenVinoRunner.runtime: OpenVinoRunner,
+    runner.runtime: runner
+    for runner in (
+        TorchCpuRunner,
+        TorchCudaRunner,
+        OrtCpuRunner,
+        OrtCudaRunner,
+        OpenVinoRunner,
+        TensorRtRunner,
+        TensorRtRtxRunner,
+    )
 }
-PLANNED = ("torch-cuda", "ort-cuda", "tensorrt", "tensorrt-rtx")
 
 
 def runner_class_from_runtime(runtime: str) -> type[Runner]:
     """The runner of a runtime that this machine has.
 
     Raises:
-        InputError: if the runtime is unknown, or something is missing here, with what to do about it.
+        InputError: if the runtime is unknown, or this machine lacks something for it: named, with what to do.
     """
     if runtime not in RUNNERS:
-        problem = "is not available yet" if runtime in PLANNED else "is unknown"
-        raise InputError(f"runtime {runtime!r} {problem}; available: {', '.join(sorted(RUNNERS))}.")
+        raise InputError(f"runtime {runtime!r} is unknown; known: {', '.join(sorted(RUNNERS))}.")
     missing = RUNNERS[runtime].missing()
     if missing is not None:
         raise InputError(f"runtime {runtime} cannot be used here: {missing}")

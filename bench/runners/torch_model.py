@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 from transformers import PreTrainedModel
@@ -46,7 +48,7 @@ def torch_model(checkpoint: Path, dtype: Precision | None) -> PreTrainedModel:
     return model if dtype is None else model.to(TORCH_DTYPES[dtype])
 
 
-def forward(model: torch.nn.Module, batch: Batch) -> Outputs:
+def forward(model: Callable[..., Any], batch: Batch) -> Outputs:
     """One forward pass; outputs stay where they are, in the model's precision."""
     with torch.inference_mode():
         outputs = model(**batch)

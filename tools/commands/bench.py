@@ -39,6 +39,12 @@ def bench(
     ] = 1,
     warmup_seconds: options.WarmupSeconds = 1.0,
     clock: options.ClockName = "wall",
+    dtype: Annotated[
+        str | None, Option("--dtype", help="Precision of every model: fp32, fp16, bf16 or int8; default: its own.")
+    ] = None,
+    mixed_precision: Annotated[
+        bool, Option("--mixed-precision", help="Let candidates have another precision than the baseline.")
+    ] = False,
     seed: options.Seed = 0,
     data: Annotated[
         str | None, Option("--data", help="Texts to measure on: as for the other commands; default: random token ids.")
@@ -122,7 +128,14 @@ def bench(
             clock=clock,
         )
         workloads = benching.workloads_from_sources(sources)
-        asked = replace(stages.bench_settings(grid, seed), calls=calls, processes=processes, workloads=workloads)
+        asked = replace(
+            stages.bench_settings(grid, seed),
+            calls=calls,
+            processes=processes,
+            workloads=workloads,
+            dtype=dtype,
+            mixed_precision=mixed_precision,
+        )
         samples = json_file or SAMPLES
         plan = benching.plan_from_names(
             options.names(experiment),
