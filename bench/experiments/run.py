@@ -94,9 +94,11 @@ def run_experiments(
         with ExitStack() as stack:
             scratch = Path(stack.enter_context(TemporaryDirectory(prefix="slimbert-bench-")))
             runner_class = runner_class_from_runtime(runtime)
-            prepared = prepare_models(runner_class, models, scratch)
+            options = settings.runner_options
+            prepared = prepare_models(runner_class, models, scratch, options)
             runners = {
-                key: stack.enter_context(runner_class.load(path, settings.threads)) for key, path in prepared.items()
+                key: stack.enter_context(runner_class.load(path, settings.threads, options))
+                for key, path in prepared.items()
             }
             source = inputs or random_source(runners, settings.seed)
             site = Site(runtime, settings, plan, prepared, runners, source, scratch, watch.tell)
