@@ -76,7 +76,7 @@ class DeviceRunner(Runner):
         with self._device.computing():
             for name, buffer in bound.inputs.items():
                 buffer.copy_(batch[name], non_blocking=True)
-            outputs = {name: value.to("cpu", non_blocking=True) for name, value in bound().items()}
+            outputs = {name: value.to("cpu", non_blocking=True, copy=True) for name, value in bound().items()}
         self._device.synchronize()
         return {name: value.float() for name, value in outputs.items()}
 

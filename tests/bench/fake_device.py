@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import TypeVar, cast
 
 import torch
 from torch import Tensor
@@ -88,7 +88,7 @@ class FakeDevice:
     def captured(self, call: Callable[[], Result]) -> Callable[[], Result]:
         """Replays by running again what was recorded, and writes its answer to the buffers of the recording."""
         self.log.append("captured")
-        outputs = call()
+        outputs = cast("Result", {name: value.clone() for name, value in call().items()})  # no inference tensors
 
         def replay() -> Result:
             self.log.append("replay")

@@ -174,7 +174,8 @@ def test_the_ideal_counts_what_an_export_computes():
     models = tuple(replace(model, facts=replace(model.facts, first_token=True)) for model in result.models)
     exported = replace(result, models=models)
     cell = result.cells[0]
-    assert exported.ideal(cell, "candidate-1") > result.ideal(cell, "candidate-1") > 2
+    # the candidate lost most in the last layer, which an export hardly computes
+    assert 1 < exported.ideal(cell, "candidate-1") < result.ideal(cell, "candidate-1")
     eager = replace(cell, runtimes=dict.fromkeys(cell.runtimes, "torch-cpu"))
     assert exported.ideal(eager, "candidate-1") == result.ideal(cell, "candidate-1")
 

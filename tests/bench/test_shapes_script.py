@@ -12,12 +12,12 @@ import pytest
 from bench.runners.torch_cuda import TorchCudaRunner
 from tests.tiny import tiny_config
 
-SCRIPT = Path(__file__).parents[2] / "benchmarks" / "gpu.py"
+SCRIPT = Path(__file__).parents[2] / "benchmarks" / "shapes.py"
 KEYS = ("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size")
 
 
 def script() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("gpu_script", SCRIPT)
+    spec = importlib.util.spec_from_file_location("shapes_script", SCRIPT)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
@@ -41,7 +41,7 @@ def test_every_shape_is_measured_once_and_the_table_names_it(shapes: Path, tmp_p
     module.main(command + effort)
     samples = {path: path.read_bytes() for path in out.glob("*.json")}
     assert {path.name for path in samples} == {"half-torch-cpu-fp32.json", "few-torch-cpu-fp32.json"}
-    rows = [line for line in (out / "gpu.md").read_text().splitlines() if "torch-cpu | fp32 | wall" in line]
+    rows = [line for line in (out / "shapes.md").read_text().splitlines() if "torch-cpu | fp32 | wall" in line]
     assert len(rows) == 4
     module.main(command + effort)
     assert {path: path.read_bytes() for path in out.glob("*.json")} == samples

@@ -1,6 +1,6 @@
 """Pruned BERT-base shapes with random weights against dense BERT-base on a GPU, runtime by runtime, dtype by dtype.
 
-python benchmarks/gpu.py shapes.json --out gpu-results
+python benchmarks/shapes.py shapes.json --out gpu-results
 
 The shapes file maps names to ``heads`` and ``ffn`` lists: {"hidden_size", "head_dim", "shapes": {name: {...}}}.
 Run again after an interruption: finished blocks are kept. On torch-cuda each side is the fastest of eager, compiled
@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import BertConfig, BertForSequenceClassification, PreTrainedModel
+from tokenizers import Tokenizer, models
+from transformers import BertConfig, BertForSequenceClassification, PreTrainedModel, PreTrainedTokenizerFast
 
 from bench.cell import Cell
 from bench.compare import measure
@@ -28,9 +29,12 @@ from bench.result import BenchResult, BenchSettings
 from bench.runners.registry import RUNNERS
 from bench.samples_file import read_samples, write_samples
 from pruning.atomic import write_text
+from pruning.checkpoint import save_checkpoint
 from pruning.config import CompactBertConfig
 from pruning.errors import InputError
 from pruning.heads import HEAD_CLASSES
+
+SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 
 DTYPES = {
     "torch-cuda": ("fp16", "bf16"),
@@ -52,7 +56,7 @@ def main(arguments: list[str] | None = None) -> None:
         for name, shape in described["shapes"].items()
         for run in runs(runtimes)
     ]
-    write_text(options.out / "gpu.md", table(results))
+    write_text(options.out / "shapes.md", table(results))
     print(table(results))
 
 
@@ -60,7 +64,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("shapes", type=Path)
-    parser.add_argument("--out", type=Path, required=True, help="folder of samples, models and gpu.md")
+    parser.add_argument("--out", type=Path, required=True, help="folder of samples, models and shapes.md")
     parser.add_argument("--runtime", action="append", choices=sorted(DTYPES), help="default: those of this GPU")
     parser.add_argument("--batch", type=int, nargs="+", default=[1, 8, 32, 128])
     parser.add_argument("--seq", type=int, nargs="+", default=[128, 384])
@@ -92,9 +96,12 @@ def compact_model(described: dict[str, Any], shape: dict[str, Any]) -> PreTraine
 
 
 def checkpoint(folder: Path, model: PreTrainedModel) -> Path:
-    """Weights and configuration on disk; random ids need no tokenizer."""
+    """Weights, configuration and a tokenizer of numbered words, because a checkpoint has one; inputs are random ids."""
     if not (folder / "config.json").is_file():
-        model.save_pretrained(folder)
+        words = [*SPECIAL_TOKENS, *(f"word{index}" for index in range(len(SPECIAL_TOKENS), model.config.vocab_size))]
+        vocabulary = Tokenizer(models.WordPiece({word: index for index, word in enumerate(words)}, unk_token="[UNK]"))
+        special = dict(zip(("pad_token", "unk_token", "cls_token", "sep_token", "mask_token"), words, strict=False))
+        save_checkpoint(model, PreTrainedTokenizerFast(tokenizer_object=vocabulary, **special), folder)
     return folder
 
 
