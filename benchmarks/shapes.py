@@ -40,6 +40,8 @@ DTYPES = {
     "torch-cuda": ("fp16", "bf16"),
     "ort-cuda": ("fp16",),
     "torch-cpu": ("fp32",),
+    "ort-cpu": ("fp32",),
+    "openvino": ("fp32",),
 }
 
 
@@ -172,4 +174,4 @@ if __name__ == "__main__":
     try:
         main()
     except InputError as error:
-        raise SystemExit(f"gpu.py: {error}") from error
+        raise SystemExit(f"shapes.py: {error}") from error
