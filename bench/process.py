@@ -21,6 +21,7 @@ from bench.result import BenchModel, BenchSettings
 from bench.runners.base import Runner
 from bench.runners.checks import check_comparable
 from bench.runners.registry import runner_class_from_runtime
+from bench.telemetry.recorded import VARIANTS
 from bench.telemetry.watch import HardwareWatch, gpu_uuid
 from bench.timer import Warmup
 from pruning.batching import Batch
@@ -156,7 +157,7 @@ def _shapes(batches: Sequence[Batch]) -> dict[str, Batch]:
 
 def _variant_facts(variants: Mapping[str, Mapping[str, Mapping[str, float]]]) -> dict[str, object]:
     """Device milliseconds by contestant, shape and variant, where a runtime has several."""
-    return {"variants_ms": variants} if any(times for by in variants.values() for times in by.values()) else {}
+    return {VARIANTS: variants} if any(times for by in variants.values() for times in by.values()) else {}
 
 
 def _source(runners: Mapping[str, Runner], workload: str, job: ProcessJob) -> InputSource:

@@ -128,6 +128,7 @@ def _values(result: BenchResult, cells: tuple[CellRows, ...], extras: Extras) ->
         ],
         "where": str(cells[0].cell),
         "ladders": [(x.cell, ladder_from_cell(result, x.cell)) for x in cells] if extras.ladder else [],
+        "clock": result.settings.headline_clock,
         "baseline": result.baseline.label,
         "models": result.models,
         "cells": cells,

@@ -49,12 +49,14 @@ def _table_from_cell(cell: CellRows, columns: Sequence[Column]) -> Table:
 
 def console_from_ladder(result: BenchResult) -> Group:
     """What each step from model to model gives, one table per cell."""
-    return Group(*(_ladder_table(cell, ladder_from_cell(result, cell)) for cell in result.cells))
+    return Group(
+        *(_ladder_table(cell, ladder_from_cell(result, cell), result.settings.headline_clock) for cell in result.cells)
+    )
 
 
-def _ladder_table(cell: Cell, rungs: Sequence[Rung]) -> Table:
+def _ladder_table(cell: Cell, rungs: Sequence[Rung], clock: str) -> Table:
     table = Table(title=escape(f"what each step gives: {cell}"), title_justify="left", header_style="dim")
-    for name in ("model", "what changed", "p50", "this step (95 % interval)", "so far"):
+    for name in ("model", "what changed", f"p50 ({clock} clock)", "this step (95 % interval)", "so far"):
         table.add_column(name, justify="left" if name in ("model", "what changed") else "right", overflow="fold")
     for rung in rungs:
         step, total = (str(x.ratio) if x else "" for x in (rung.step, rung.total))

@@ -9,18 +9,21 @@ from rich.text import Text
 
 from bench.experiments.results import Experiments
 from bench.report.experiment_tables import ReportTable, tables_from_experiments
+from bench.report.hardware import hardware_table
 from bench.report.render import render
 from bench.result import BenchResult
 
 
 def tables_from_result(result: BenchResult) -> tuple[ReportTable, ...]:
-    """Tables of everything beside latency that a result holds.
+    """Tables of everything beside latency that a result holds: experiments, and the hardware meanwhile.
 
     Raises:
-        InputError: if the experiments in it are damaged.
+        InputError: if the experiments or the telemetry in it are damaged.
     """
     labels = {model.key: model.label for model in result.models}
-    return tables_from_experiments(Experiments.from_dict(result.experiments), labels)
+    experiments = tables_from_experiments(Experiments.from_dict(result.experiments), labels)
+    hardware = hardware_table(result)
+    return experiments if hardware is None else (*experiments, hardware)
 
 
 def console_from_experiments(result: BenchResult) -> Group:

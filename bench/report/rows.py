@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 
 from bench.cell import BASELINE, CONTROL, FULL, Cell
+from bench.device_timer import ENQUEUE_CLOCK, GPU_CLOCK, LAUNCH_BOUND_SHARE, is_launch_bound
 from bench.report.wording import count_text, ms_text, percent_text
 from bench.result import BenchResult
 from bench.statistics import Comparison
+from bench.telemetry.recorded import variants_ms
 from bench.timer import Latency, samples_for_percentile
 
 TAILS = (90, 99)
@@ -28,6 +30,8 @@ class Row:
         comparison: with the baseline; None for the baseline itself.
         ideal: how many times fewer encoder FLOPs it needs; None where that is not known.
         tokens_per_second: real tokens, padding left out.
+        clocks_ms: median on every clock of a device, by clock; empty on the CPU.
+        variants_ms: on the GPU clock, by variant; empty where a runtime has one way to launch a model.
     """
 
     key: str
@@ -38,6 +42,25 @@ class Row:
     comparison: Comparison | None
     ideal: float | None
     tokens_per_second: float
+    clocks_ms: Mapping[str, float] = field(default_factory=dict)
+    variants_ms: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def launch_bound(self) -> bool:
+        """Whether the host that queues the work was measured, not the device; never so on the CPU."""
+        times = self.clocks_ms
+        return ENQUEUE_CLOCK in times and is_launch_bound(times[GPU_CLOCK], times[ENQUEUE_CLOCK])
+
+    @property
+    def enqueue_text(self) -> str:
+        """Median time to queue a call, and a warning where the device waits for it."""
+        return ms_text(self.clocks_ms[ENQUEUE_CLOCK]) + (" (launch-bound)" if self.launch_bound else "")
+
+    @property
+    def variants_text(self) -> str:
+        """Every way to launch the model, the fastest first: that one was measured."""
+        ordered = sorted(self.variants_ms.items(), key=lambda item: item[1])
+        return ", ".join(f"{name} {ms_text(ms)}" for name, ms in ordered)
 
     @property
     def verdict_text(self) -> str:
@@ -91,6 +114,7 @@ def caveats_from_result(result: BenchResult, cells: tuple[CellRows, ...]) -> tup
             _noise_caveat(cells),
             _spread_caveat(cells),
             _warmup_caveat(cells),
+            _launch_caveat(cells),
             _restart_caveat(cells),
         )
         if caveat
@@ -100,11 +124,13 @@ def caveats_from_result(result: BenchResult, cells: tuple[CellRows, ...]) -> tup
 def columns_from_cells(cells: tuple[CellRows, ...]) -> tuple[Column, ...]:
     """The columns that have something to say: percentiles with enough samples, FLOPs where they are known."""
     rows = [row for cell in cells for row in cell.rows]
+    clock = rows[0].latency.clock
+    others = [name for name in rows[0].clocks_ms if name not in (clock, ENQUEUE_CLOCK)]
     optional = (
         (not all(cell.cell.one_runtime for cell in cells), Column("runtime", lambda row: row.runtime, numeric=False)),
         (True, Column("type", lambda row: row.dtype, numeric=False)),
-        (True, Column("p50", lambda row: ms_text(row.latency.p50_ms))),
-        *((_has_tail(rows, percent), _tail_column(percent)) for percent in TAILS),
+        (True, Column(f"p50 ({clock} clock)", lambda row: ms_text(row.latency.p50_ms))),
+        *((_has_tail(rows, percent), _tail_column(percent, clock)) for percent in TAILS),
         (True, Column("IQR / p50", lambda row: row.spread_text)),
         (
             any(cell.cell.workload != FULL for cell in cells),
@@ -112,6 +138,12 @@ def columns_from_cells(cells: tuple[CellRows, ...]) -> tuple[Column, ...]:
         ),
         (True, Column("speedup (95 % interval)", lambda row: str(row.comparison.ratio) if row.comparison else "")),
         (any(row.ideal_text for row in rows), Column("of the ideal", lambda row: row.ideal_text)),
+        *((True, _clock_column(name)) for name in others),
+        (bool(rows[0].clocks_ms), Column(f"p50 ({ENQUEUE_CLOCK} clock)", lambda row: row.enqueue_text)),
+        (
+            any(row.variants_ms for row in rows),
+            Column(f"variants ({GPU_CLOCK} clock)", lambda row: row.variants_text, numeric=False),
+        ),
     )
     return tuple(column for shown, column in optional if shown)
 
@@ -132,8 +164,17 @@ def _has_tail(rows: list[Row], percent: int) -> bool:
     return all(row.latency.tail_ms(percent) is not None for row in rows)
 
 
-def _tail_column(percent: int) -> Column:
-    return Column(f"p{percent}", lambda row: ms_text(row.latency.percentile_ms(percent)))
+def _tail_column(percent: int, clock: str) -> Column:
+    return Column(f"p{percent} ({clock} clock)", lambda row: ms_text(row.latency.percentile_ms(percent)))
+
+
+def _clock_column(clock: str) -> Column:
+    return Column(f"p50 ({clock} clock)", lambda row: ms_text(row.clocks_ms[clock]))
+
+
+def _clocks_ms(cell: Cell, key: str) -> dict[str, float]:
+    """Medians on the clocks of a device, none on the CPU: there the headline says it all."""
+    return {clock: cell.latency(key, clock).p50_ms for clock in cell.clocks} if GPU_CLOCK in cell.clocks else {}
 
 
 def _rows_from_cell(result: BenchResult, cell: Cell) -> tuple[Row, ...]:
@@ -149,6 +190,8 @@ def _rows_from_cell(result: BenchResult, cell: Cell) -> tuple[Row, ...]:
             comparison=None if key == BASELINE else result.comparison(cell, key),
             ideal=result.ideal(cell, key),
             tokens_per_second=cell.tokens_per_second(key, result.settings.headline_clock),
+            clocks_ms=_clocks_ms(cell, key),
+            variants_ms=variants_ms(cell, key),
         )
         for key, label in labels.items()
     )
@@ -196,6 +239,16 @@ def _warmup_caveat(cells: tuple[CellRows, ...]) -> str | None:
     if not unstable:
         return None
     return f"Warm-up ended before timings settled within 1 % in: {'; '.join(unstable)}."
+
+
+def _launch_caveat(cells: tuple[CellRows, ...]) -> str | None:
+    bound = [f"{row.label} in {cell.cell}" for cell in cells for row in cell.rows if row.launch_bound]
+    if not bound:
+        return None
+    return (
+        f"Launch-bound, queueing takes more than {percent_text(LAUNCH_BOUND_SHARE)} of the GPU's time: "
+        f"{'; '.join(bound)}. There the host is measured, not the GPU."
+    )
 
 
 def _restart_caveat(cells: tuple[CellRows, ...]) -> str | None:

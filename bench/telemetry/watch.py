@@ -51,7 +51,7 @@ class HardwareRecord:
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> HardwareRecord:
         """Read what `to_dict` wrote, also after a trip through JSON."""
-        return TypeAdapter(cls).validate_python(dict(data))
+        return TypeAdapter(cls).validate_python(data)
 
 
 @final
