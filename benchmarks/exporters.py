@@ -199,7 +199,7 @@ def exported(
         yield Variant("optimum O2", folder / "o2" / "model.onnx", "ort-cpu", perf_counter() - start)
     yield Variant("ours, standard, in OpenVINO", standard, "openvino", None)
     yield Variant("torch.onnx.export, in OpenVINO", dynamo, "openvino", None)
-    qdq = qdq_from_onnx(standard, folder / "qdq.onnx", activation_ranges(standard, batches), batches=batches).path
+    qdq = qdq_from_onnx(standard, folder / "qdq.onnx", activation_ranges(standard, batches)).path
     yield Variant("ours, Q/DQ int8, in OpenVINO", qdq, "openvino", None)
 
 
@@ -215,7 +215,7 @@ def traced(model: PreTrainedModel, path: Path) -> Path:
         dynamo=True,
         input_names=list(names),
         output_names=["logits"],
-        dynamic_shapes={name: sizes for name in names},
+        dynamic_shapes=dict.fromkeys(names, sizes),
         external_data=False,
         verbose=False,
     )
@@ -283,7 +283,7 @@ def report(options: argparse.Namespace) -> str:
         "",
         "Latency is the median in ms; in brackets the speedup over the dense model of the family (our contrib graph, in "
         "the same run) and its 95 % interval. The error is the largest difference of a logit from PyTorch's over right "
-        "padding, left padding and holes.",
+        "padding, left padding and holes; Q/DQ is shown whatever its error.",
     ]
     for facts in found:
         lines += ["", f"## {facts['name']}", "", ideal_line(facts["ideal"]), "", *table(facts)]
