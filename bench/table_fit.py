@@ -38,7 +38,12 @@ def fit_row(probes: RowProbes, times_ms: Mapping[Probe, float]) -> tuple[Row, fl
 def residual_share(rows: Mapping[str, tuple[Row, float]]) -> float:
     """The worst residual as a share of the full sublayer's time; rows of a last layer count as those of the others.
 
-    A last layer that serves one token is nearly free: its own time would be the wrong measure for an error.
+    A last layer that serves one token is nearly free: its own time would be the wrong measure for an error. Where the
+    full sublayer seems to take no time at all, nothing but noise was measured, and the share is 1.
     """
-    shares = [residual / rows[name.removeprefix("last_")][0].ms[-1] for name, (_, residual) in rows.items() if residual]
+    shares = [
+        residual / full if (full := rows[name.removeprefix("last_")][0].ms[-1]) > 0 else 1.0
+        for name, (_, residual) in rows.items()
+        if residual
+    ]
     return max(shares, default=0.0)

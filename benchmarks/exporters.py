@@ -260,7 +260,9 @@ def timed(dense: Path, variants: Sequence[Variant]) -> list[BenchResult]:
     models = name_models(paths, labels, runtimes)
     results = []
     for batch, blocks in EFFORT:
-        settings = BenchSettings(batches=(batch,), seqs=SEQS, blocks=blocks, calls=2, warmup_seconds=0.5)
+        settings = BenchSettings(
+            batches=(batch,), seqs=SEQS, blocks=blocks, calls=2, warmup_seconds=0.5, mixed_precision=True
+        )
         results.append(measure(models, settings, {}, progress=tell))
     return results
 
@@ -281,8 +283,8 @@ def report(options: argparse.Namespace) -> str:
         "",
         f"Command: `python benchmarks/exporters.py {shlex.join(sys.argv[1:])}`",
         "",
-        "Latency is the median in ms; in brackets the speedup over the dense model of the family (our contrib graph, in "
-        "the same run) and its 95 % interval. The error is the largest difference of a logit from PyTorch's over right "
+        "Latency is the median in ms; in brackets the speedup over the dense model of the family (our contrib graph, "
+        "same run) and its 95 % interval. The error is the largest difference of a logit from PyTorch's over right "
         "padding, left padding and holes; Q/DQ is shown whatever its error.",
     ]
     for facts in found:

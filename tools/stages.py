@@ -139,7 +139,7 @@ def export(work: Workspace) -> Facts:
     asked = work.settings.export
     write_json(work.folder.texts, texts_to_json(work.parity_texts))
     options = GraphOptions(dialect=Dialect(asked.dialect), first_token=asked.first_token)
-    settings = bench_settings(work.settings.bench, work.settings.seed)
+    settings = _bench_settings(work)
     choice = work.encoded(work.splits.train.sample(CHOICE_TEXTS, work.settings.seed))
     calibration = list(text_batches(choice).values())
     request = DeployRequest(
@@ -205,7 +205,7 @@ def bench(work: Workspace) -> Facts:
     In ONNX Runtime the dense model is exported like the pruned one, same operators and options. Where other runtimes
     are measured too, each runner prepares both checkpoints in its own way.
     """
-    settings = bench_settings(work.settings.bench, work.settings.seed)
+    settings = _bench_settings(work)
     if set(settings.runtimes) != {"ort-cpu"}:
         return _compare(work, settings, work.dense.path, {"pruned": work.folder.compact})
     dense = work.folder.state / "dense.onnx"
@@ -258,6 +258,11 @@ def bench_settings(grid: BenchGrid, seed: int) -> BenchSettings:
         seed=seed,
         headline_clock=grid.clock,
     )
+
+
+def _bench_settings(work: Workspace) -> BenchSettings:
+    """Those of the run: what it deploys may differ from the dense model in precision, and is compared all the same."""
+    return replace(bench_settings(work.settings.bench, work.settings.seed), mixed_precision=True)
 
 
 def _scores(evaluation: Evaluation | None) -> Facts:

@@ -46,6 +46,7 @@ def spread_scores(pruner, seed=0, scale=3.0):
 
 def trained(pruner, steps=10, rate=0.1):
     """A few real steps in a plain loop; the pruner is then at its last step."""
+    torch.manual_seed(0)  # of dropout
     model = pruner.model.train()
     optimiser = torch.optim.AdamW(parameter_groups(model, pruner, score_learning_rate=rate * 4), lr=rate / 10)
     for step in range(steps):
