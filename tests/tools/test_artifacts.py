@@ -24,8 +24,9 @@ needs_rtx = pytest.mark.skipif(find_spec("tensorrt_rtx") is None, reason="tensor
 
 @pytest.fixture
 def wide(project):
-    """A model with gentle weights, which int8 and fp16 can hold."""
+    """A model with gentle weights, which int8 and fp16 can hold, and with a decision that no rounding flips."""
     model = tiny_bert(std=0.1, hidden_size=64, intermediate_size=96, num_attention_heads=2)
+    model.classifier.bias.data[1] += 3
     save_checkpoint(model, tiny_tokenizer(), project / "wide")
     return project
 
