@@ -12,13 +12,15 @@ from tempfile import TemporaryDirectory
 from transformers import PreTrainedModel
 
 from bench.contestants import checked_inputs, random_source
-from bench.environment import environment_from_machine, installed_versions
+from bench.environment import installed_versions
 from bench.paired import BlockPlan, measure_blocks, samples_from_blocks
 from bench.runners.base import Bound, Precision, Runner, RunnerOptions
+from bench.runners.ort_cpu import OrtCpuRunner
 from bench.runners.registry import runner_class_from_runtime
 from bench.table_fit import fit_row, low_ms, residual_share
 from bench.table_probes import Probe, floor_shape, probe_model, random_shapes, row_probes, save_probe
 from bench.timer import THREAD, WALL, BlockTimer, time_calls
+from exporter.options import Dialect
 from pruning.arch import ArchSpec
 from pruning.errors import InputError
 from pruning.introspect import arch_from_model, head_from_model
@@ -44,8 +46,11 @@ Progress = Callable[[int, int, str], None]
 class TableSettings:
     """What to measure: runtime, precision, input shape and threads; ``blocks`` is the effort, ``clock`` wall or thread.
 
+    ``dialect`` names the operators of the graphs; None takes what `slimbert run` deploys (see `graph_dialect`).
+
     Raises:
-        InputError: for a size below 1, an unknown clock, or the thread clock with several threads or a GPU.
+        InputError: for a size below 1, an unknown clock, the thread clock with several threads, or a dialect where
+            no graph is run.
     """
 
     runtime: str = "ort-cpu"
@@ -56,6 +61,13 @@ class TableSettings:
     blocks: int = 30
     clock: str = "wall"
     seed: int = 0
+    dialect: Dialect | None = None
+
+    @property
+    def graph_dialect(self) -> Dialect | None:
+        """The dialect asked for; else fused for ONNX Runtime's CPU provider in fp32, the runtime's own elsewhere."""
+        fused = self.runtime == OrtCpuRunner.runtime and self.dtype == Precision.FP32
+        return self.dialect or (Dialect.ORT_CPU if fused else None)
 
     def __post_init__(self) -> None:
         for name in ("batch", "seq", "threads", "blocks"):
@@ -67,19 +79,26 @@ class TableSettings:
             raise InputError(f"the thread clock sees one thread only; got {self.threads} threads. Use --clock wall.")
         if self.dtype not in list(Precision):
             raise InputError(f"dtype must be one of {', '.join(Precision)}; got {self.dtype!r}.")
+        if self.dialect is not None and self.runtime.startswith("torch"):
+            raise InputError(f"{self.runtime} runs no graph that could have a dialect; leave {self.dialect} out.")
 
 
 def identity_from_model(model: PreTrainedModel, settings: TableSettings) -> TableIdentity:
-    """What a table for ``model`` on this machine is called."""
+    """What a table for ``model`` on this machine is called.
+
+    Raises:
+        InputError: if the runtime is not available.
+    """
     arch = arch_from_model(model)
     libraries = next((x for start, x in LIBRARIES.items() if settings.runtime.startswith(start)), ())
     return TableIdentity(
         runtime=settings.runtime,
         dtype=settings.dtype,
+        dialect=settings.graph_dialect,
         batch=settings.batch,
         seq=settings.seq,
         threads=settings.threads,
-        device=environment_from_machine().cpu,
+        device=runner_class_from_runtime(settings.runtime).hardware(),
         versions=installed_versions(libraries),
         head=head_from_model(model),
         layers=len(arch.layers),
@@ -194,7 +213,7 @@ def _calls(runner: Runner, bound: Sequence[Bound]) -> Callable[[int], None]:
 
 def _load_probe(model: PreTrainedModel, probe: Probe, settings: TableSettings, folder: Path) -> Runner:
     runner_class = runner_class_from_runtime(settings.runtime)
-    options = RunnerOptions(dtype=Precision(settings.dtype))
+    options = RunnerOptions(dtype=Precision(settings.dtype), dialect=settings.graph_dialect)
     prepared, checkpoint = folder / "prepared", folder / "checkpoint"
     prepared.mkdir(parents=True)
     save_probe(probe_model(probe, model.config, arch_from_model(model).head_dim), checkpoint)

@@ -29,12 +29,14 @@ LARGEST_ADDITIVITY_ERROR = 0.05
 class TableIdentity:
     """What a table was measured for; it is right for nothing else.
 
-    ``head`` is the task head, which decides what the last layer computes; ``versions`` are those of the libraries
-    that run the model; ``heads`` and ``ffn`` are the largest sizes of a layer.
+    ``dialect`` names the operators of the graphs, None where the runtime reads none or has its own; ``device`` the CPU
+    or GPU that computes; ``head`` is the task head, which decides what the last layer computes; ``versions`` are those
+    of the libraries that run the model; ``heads`` and ``ffn`` are the largest sizes of a layer.
     """
 
     runtime: str
     dtype: str
+    dialect: str | None
     batch: int
     seq: int
     threads: int
@@ -50,8 +52,9 @@ class TableIdentity:
     @property
     def command(self) -> str:
         """How to measure a table of this identity."""
+        dialect = "" if self.dialect is None else f"--dialect {self.dialect} "
         return (
-            f"slimbert table MODEL --runtime {self.runtime} --dtype {self.dtype} --batch {self.batch} "
+            f"slimbert table MODEL --runtime {self.runtime} --dtype {self.dtype} {dialect}--batch {self.batch} "
             f"--seq {self.seq} --threads {self.threads} --out table.json"
         )
 

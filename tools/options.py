@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import inf
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -69,6 +70,21 @@ def integers(text: str, name: str) -> tuple[int, ...]:
     return values
 
 
+def weights(text: str, name: str) -> tuple[float, ...]:
+    """Weights separated by commas, each above 0.
+
+    Raises:
+        InputError: if something else is in ``text``.
+    """
+    try:
+        values = tuple(float(part) for part in text.split(","))
+    except ValueError as error:
+        raise InputError(f"{name} takes numbers separated by commas, such as 2,1; got {text!r}.") from error
+    if not all(0 < value < inf for value in values):
+        raise InputError(f"{name} must be above 0 and finite; got {text!r}.")
+    return values
+
+
 def names(text: str) -> tuple[str, ...]:
     """Words separated by commas."""
     return tuple(part.strip() for part in text.split(",") if part.strip())
@@ -98,7 +114,16 @@ Seed = Annotated[int, Option("--seed", help="Seed of everything random.")]
 MaxLength = Annotated[int, Option("--max-length", help="Longest text in tokens; the rest is cut.")]
 Threads = Annotated[int, Option("--threads", help="Threads of one model in the benchmark.")]
 Resume = Annotated[bool, Option("--resume", help="Continue a stopped run in the same folder.")]
-Speedup = Annotated[float | None, Option("--speedup", help="Divide the encoder's FLOPs by this.")]
+Speedup = Annotated[
+    float | None, Option("--speedup", help="Divide the encoder's FLOPs by this, or the time in a latency table.")
+]
+LatencyTables = Annotated[
+    list[str] | None,
+    Option("--latency-table", help="--speedup counts time as this file of slimbert table has it; may be repeated."),
+]
+ScenarioWeights = Annotated[
+    str | None, Option("--scenario-weights", help="How much each --latency-table counts, such as 2,1.")
+]
 Density = Annotated[float | None, Option("--density", help="Keep this fraction of the encoder's matrix weights.")]
 Params = Annotated[int | None, Option("--params", help="Keep this many parameters in all.")]
 Bytes = Annotated[int | None, Option("--bytes", help="Keep this many bytes of weights in all, counted as fp32.")]

@@ -87,11 +87,41 @@ class TargetSettings(Settings):
         return flops_budget(arch, self.speedup, sequence, first_token=first_token)
 
 
+class PriceSettings(Settings):
+    """What a speedup is counted in: FLOPs, or time as latency tables have it, each with a weight (default: equal)."""
+
+    by: Literal["flops", "measured"] | None = None
+    tables: tuple[str, ...] = ()
+    weights: tuple[float, ...] = ()
+
+    @property
+    def measured(self) -> bool:
+        """Whether prices are measured: as asked, and otherwise if there is a table."""
+        return bool(self.tables) if self.by is None else self.by == "measured"
+
+    def check(self, target: TargetSettings) -> None:
+        """Do nothing if these prices go with each other and with ``target``.
+
+        Raises:
+            InputError: if not.
+        """
+        if self.measured and target.chosen() != "speedup":
+            raise InputError(f"measured prices are for --speedup; got --{target.chosen()}. Leave one of them out.")
+        if self.tables and not self.measured:
+            raise InputError("--price flops reads no --latency-table. Leave one of them out.")
+        if self.weights and len(self.weights) != len(self.tables):
+            raise InputError(
+                f"--scenario-weights needs one weight per --latency-table; got {len(self.weights)} weights for "
+                f"{len(self.tables)} tables."
+            )
+
+
 class PruneSettings(Settings):
     """How to choose and refit."""
 
     method: Method = Method.ONESHOT
     target: TargetSettings
+    price: PriceSettings = PriceSettings()
     reconstruct: bool = True
     calibration: int = Field(default=1024, ge=1)
     ffn_multiple: int = Field(default=32, ge=1)

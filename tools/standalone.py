@@ -11,6 +11,7 @@ from transformers import AutoConfig, PretrainedConfig, PreTrainedTokenizerBase
 from bench.runners.artifact import DEPLOYED, Artifact, artifact_from_path
 from exporter.describe import describe_onnx
 from exporter.ort_session import predict_from_session, session_from_onnx
+from pruning.arch import ArchSpec
 from pruning.atomic import write_json
 from pruning.batching import Predict, predict_from_model
 from pruning.calibration import calibration_from_texts
@@ -26,6 +27,7 @@ from pruning.tasks.task import Task, settings_from_config
 from tools.console import Steps
 from tools.exporting import require_free
 from tools.model_facts import facts_from_model
+from tools.pricing import target_from_request
 from tools.settings import DataSettings, PruneSettings, TextSettings
 from tools.stages import EVALUATION_THREADS
 
@@ -44,7 +46,7 @@ def prune(model: str, data: DataSettings, request: PruneSettings, text: TextSett
     arch = arch_from_model(dense.model)
     before = facts_from_model(dense.model)
     first_token = reads_first_token(dense.model)
-    target = request.target.target(arch, before["params"], text.seq, first_token=first_token)
+    target = target_from_request(dense.model, request, before["params"], text.seq, first_token=first_token)
     rows = load_splits(data.source, seed=text.seed).train
     calibration = calibration_from_texts(
         dense.tokenizer,
@@ -66,6 +68,7 @@ def prune(model: str, data: DataSettings, request: PruneSettings, text: TextSett
     flops, left = (x.encoder_flops(text.seq, first_token=first_token) for x in (arch, result.arch))
     ratio = flops / max(left, 1)
     facts = {
+        "budget": None if isinstance(target, ArchSpec) else target.meaning,
         "summary": f"{result.arch}: {after['params']:,} of {before['params']:,} parameters, {ratio:.2f}x fewer encoder "
         f"FLOPs, divergence {result.divergence:.4f}",
         "baseline": before,

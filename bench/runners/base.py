@@ -14,6 +14,7 @@ from typing import ClassVar, Self, final
 from torch import Tensor
 
 from bench.device import Device
+from bench.environment import environment_from_machine
 from bench.timer import Warmup, WarmupPolicy, warm_up
 from exporter.options import Dialect
 from pruning.batching import Batch
@@ -98,6 +99,11 @@ class Runner(ABC):
     def missing(cls) -> str | None:
         """What this machine lacks for the runtime and how to get it, in one line; None if it can be used."""
         return None
+
+    @classmethod
+    def hardware(cls) -> str:
+        """Name of the CPU or GPU that computes."""
+        return environment_from_machine().cpu
 
     @classmethod
     @abstractmethod

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from bench.device import Device, cuda_device, missing_cuda
 from bench.device_timer import GPU_CLOCK, time_on_device
-from bench.runners.base import Bound, Outputs, Runner, RunnerOptions, Variant
+from bench.runners.base import DEFAULTS, Bound, Outputs, Runner, RunnerOptions, Variant
 from pruning.batching import Batch
 from pruning.errors import InputError
 
@@ -45,6 +45,11 @@ class DeviceRunner(Runner):
     def missing(cls) -> str | None:
         """A GPU that PyTorch can use."""
         return missing_cuda()
+
+    @classmethod
+    def hardware(cls) -> str:
+        """Name of the first GPU, which is used unless `RunnerOptions.gpu` names another."""
+        return cuda_device(DEFAULTS.gpu).name
 
     @property
     def device(self) -> Device:

@@ -7,16 +7,20 @@ from functools import partial
 import pytest
 
 import bench.table
+from bench.environment import environment_from_machine
 from bench.runners.base import Bound, Limits
+from bench.runners.torch_cuda import TorchCudaRunner
 from bench.table import TableSettings, identity_from_model, measure_table, serves_first_token
 from bench.table_fit import fit_row, low_ms, residual_share
 from bench.table_probes import Probe, RowProbes, ffn_widths, probe_model, random_shapes, row_probes, save_probe
 from bench.timer import Clock, time_calls
+from exporter.options import Dialect
 from pruning.arch import ArchSpec, LayerSpec
 from pruning.checkpoint import load_checkpoint
 from pruning.errors import InputError
 from pruning.introspect import arch_from_model
 from pruning.latency_table import Row
+from tests.bench.fake_device import FakeDevice as FakeGpu
 from tests.tiny import tiny_bert
 
 LAYER_MS, HEAD_MS, NEURON_MS, START_MS = 0.4, 3.0, 0.5, 2.0
@@ -141,7 +145,22 @@ def test_a_real_runtime_is_measured(runtime):
     assert (table.last_heads is None) == (runtime == "torch-cpu")
     assert table.identity == identity_from_model(tiny_bert(), TableSettings(runtime, batch=2, seq=8))
     assert table.identity.versions
+    assert table.identity.dialect == ("ort-cpu" if runtime == "ort-cpu" else None)
     assert calls[-1][0] == calls[-1][1] == len(calls)
+
+
+def test_probes_are_exported_as_what_is_deployed():
+    assert TableSettings().graph_dialect == Dialect.ORT_CPU
+    assert TableSettings(dtype="fp16").graph_dialect is None
+    assert TableSettings(runtime="openvino").graph_dialect is None
+    assert TableSettings(dialect=Dialect.STANDARD).graph_dialect == Dialect.STANDARD
+
+
+def test_a_table_of_a_gpu_names_the_gpu(monkeypatch):
+    monkeypatch.setattr(TorchCudaRunner, "missing", classmethod(lambda cls: None))
+    monkeypatch.setattr("bench.runners.device_runner.cuda_device", lambda index: FakeGpu(name=f"GPU {index}"))
+    assert identity_from_model(tiny_bert(), TableSettings("torch-cuda")).device == "GPU 0"
+    assert identity_from_model(tiny_bert(), TableSettings("torch-cpu")).device == environment_from_machine().cpu
 
 
 def test_only_classifiers_outside_of_torch_serve_the_first_token():
@@ -157,6 +176,7 @@ def test_only_classifiers_outside_of_torch_serve_the_first_token():
         ({"blocks": 0}, "blocks of a latency table"),
         ({"clock": "sun"}, "one of wall, thread; got 'sun'"),
         ({"clock": "thread", "threads": 2}, "sees one thread only; got 2"),
+        ({"runtime": "torch-cpu", "dialect": Dialect.STANDARD}, "torch-cpu runs no graph"),
         ({"dtype": "fp12"}, "one of fp32, fp16, bf16, int8; got 'fp12'"),
     ],
 )

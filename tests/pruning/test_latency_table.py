@@ -10,7 +10,8 @@ from pruning.latency_table import LatencyTable, Row, ShapeCheck, TableIdentity, 
 
 ARCH = ArchSpec.from_lists(16, 4, [4, 4, 4], [24, 24, 24])
 IDENTITY = TableIdentity(
-    runtime="ort-cpu", dtype="fp32", batch=1, seq=128, threads=1, device="Example CPU", versions={"onnxruntime": "1.0"},
+    runtime="ort-cpu", dtype="fp32", dialect="ort-cpu", batch=1, seq=128, threads=1, device="Example CPU",
+    versions={"onnxruntime": "1.0"},
     head="sequence-classification", layers=3, hidden=16, head_dim=4, heads=4, ffn=24,
 )  # fmt: skip
 HEADS = Row(range(5), (0.0, 2.0, 3.0, 4.0, 5.0))
@@ -57,6 +58,7 @@ def test_noise_is_refused_with_the_command_to_measure_again():
     [
         ("device", "Other CPU"),
         ("runtime", "openvino"),
+        ("dialect", "standard"),
         ("versions", {"onnxruntime": "2.0"}),
         ("ffn", 32),
         ("threads", 2),

@@ -1,6 +1,12 @@
 import json
+from dataclasses import replace
 
-from pruning.latency_table import load_table
+import pytest
+
+from bench.table import TableSettings, identity_from_model
+from pruning.checkpoint import load_checkpoint
+from pruning.introspect import arch_from_model
+from pruning.latency_table import LatencyTable, Row, load_table
 
 
 def test_a_table_is_written_and_judged(project, slimbert):
@@ -15,3 +21,63 @@ def test_a_table_is_written_and_judged(project, slimbert):
 def test_a_table_needs_a_runtime_that_is_there(slimbert, project):
     code, _, error = slimbert("table", "my-bert", "--runtime", "abacus", "--out", "table.json")
     assert (code, "runtime 'abacus' is unknown" in error) == (2, True)
+
+
+def quiet_table(project, **identity):
+    """A usable table for ``my-bert`` on this machine, with made-up times."""
+    model = load_checkpoint(project / "my-bert").model
+    arch = arch_from_model(model)
+    heads, ffn = Row(range(5), (0.0, 2.0, 3.0, 4.0, 5.0)), Row((0, max(arch.ffn)), (0.0, 12.0))
+    found = replace(identity_from_model(model, TableSettings(seq=16)), **identity)
+    return LatencyTable(found, "wall", heads, ffn, Row(range(5), range(5)), Row((0, 24), (0.0, 0.3)), 1.0, 0.0, ())
+
+
+PRUNE = ("prune", "my-bert", "--data", "reviews.csv", "--ffn-multiple", "4", "--max-length", "16", "--out", "small")
+
+
+def test_prune_keeps_a_budget_in_measured_time(slimbert, project):
+    table = quiet_table(project)
+    table.save(project / "table.json")
+    code, out, error = slimbert(*PRUNE, "--speedup", "1.7", "--latency-table", "table.json", "--json")
+    assert code == 0, error
+    dense, small = (arch_from_model(load_checkpoint(project / name).model) for name in ("my-bert", "small"))
+    prices = table.prices(dense)
+    assert prices.total(dense) / prices.total(small) >= 1.7
+    assert json.loads(out)["budget"].startswith("time / 1.7 on ort-cpu fp32, batch 1, sequence 16")
+
+
+def test_prune_weighs_the_tables_of_several_scenarios(slimbert, project):
+    for name, batch in (("a.json", 1), ("b.json", 8)):
+        quiet_table(project, batch=batch).save(project / name)
+    both = ("--latency-table", "a.json", "--latency-table", "b.json")
+    code, out, error = slimbert(*PRUNE, "--speedup", "1.5", *both, "--scenario-weights", "2,1", "--json")
+    assert code == 0, error
+    assert "batch 1" in json.loads(out)["budget"]
+    assert "batch 8" in json.loads(out)["budget"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--speedup", "2", "--latency-table", "other.json"), "for another device: Abacus; needed"),
+        (("--speedup", "2", "--latency-table", "other.json"), "Measure a new one: slimbert table MODEL --runtime"),
+        (("--speedup", "2", "--latency-table", "none.json"), "none.json cannot be read"),
+        (("--speedup", "90", "--latency-table", "table.json"), "can not be pruned"),
+        (("--density", "0.5", "--latency-table", "table.json"), "measured prices are for --speedup; got --density"),
+        (("--latency-table", "table.json"), "pass exactly one of --speedup, --density"),
+        (("--speedup", "2", "--density", "0.5"), "got --speedup and --density"),
+        (("--speedup", "2", "--scenario-weights", "2,1"), "got 2 weights for 0 tables"),
+        (("--speedup", "2", "--latency-table", "table.json", "--scenario-weights", "x"), "such as 2,1; got 'x'"),
+        (("--speedup", "2", "--latency-table", "table.json", "--scenario-weights", "0"), "must be above 0 and finite"),
+        (
+            ("--speedup", "2", "--latency-table", "table.json", "--method", "block-movement"),
+            "--latency-table is not an option of --method block-movement",
+        ),
+    ],
+)
+def test_requests_that_contradict_each_other_are_refused(slimbert, project, arguments, message):
+    quiet_table(project).save(project / "table.json")
+    quiet_table(project, device="Abacus").save(project / "other.json")
+    code, _, error = slimbert(*PRUNE, *arguments)
+    assert (code, message in error, error.count("\n")) == (2, True, 1), error
+    assert not (project / "small").exists()

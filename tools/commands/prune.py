@@ -13,7 +13,7 @@ from pruning.movement.names import MaskFunction, Variant
 from tools import options
 from tools.console import print_json, say
 
-ONE_SHOT = ("reconstruct", "calibration", "ffn_multiple", "shape")
+ONE_SHOT = ("latency_table", "scenario_weights", "reconstruct", "calibration", "ffn_multiple", "shape")
 LESSON = (
     "task",
     "teacher",
@@ -58,6 +58,8 @@ def prune(
     params: options.Params = None,
     size_bytes: options.Bytes = None,
     shape: options.Shape = None,
+    latency_table: options.LatencyTables = None,
+    scenario_weights: options.ScenarioWeights = None,
     method: options.PruneMethod = Method.ONESHOT,
     reconstruct: options.Reconstruct = True,
     calibration: options.Calibration = 1024,
@@ -129,6 +131,10 @@ def prune(
         settings.PruneSettings,
         method=method,
         target=target,
+        price=settings.PriceSettings(
+            tables=tuple(latency_table or ()),
+            weights=() if scenario_weights is None else options.weights(scenario_weights, "--scenario-weights"),
+        ),
         reconstruct=reconstruct,
         calibration=calibration,
         ffn_multiple=ffn_multiple,

@@ -7,6 +7,7 @@ from typing import Annotated
 
 from typer import Option
 
+from exporter.options import Dialect
 from tools import options
 from tools.console import print_json, say
 
@@ -23,6 +24,9 @@ def table(
     threads: options.Threads = 1,
     blocks: Annotated[int, Option("--blocks", help="Interleaved rounds over all sizes.")] = 30,
     clock: Annotated[str, Option("--clock", help="wall, or thread with one thread on a busy machine.")] = "wall",
+    dialect: Annotated[
+        Dialect | None, Option("--dialect", help="Operators of the graphs. Default: as slimbert run deploys them.")
+    ] = None,
     seed: options.Seed = 0,
     config: options.Config = None,
     as_json: options.Json = False,
@@ -32,7 +36,7 @@ def table(
     from bench.table import TableSettings
     from tools import latency_tables
 
-    settings = TableSettings(runtime, dtype, batch, seq, threads, blocks, clock, seed)
+    settings = TableSettings(runtime, dtype, batch, seq, threads, blocks, clock, seed, dialect)
     measured = latency_tables.measure(model, settings)
     measured.save(out)
     say(
