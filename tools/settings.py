@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -208,7 +209,7 @@ def shape_from_file(path: Path, dense: ArchSpec) -> ArchSpec:
     return arch
 
 
-def checked_settings(model: type[SomeSettings], **values: Any) -> SomeSettings:
+def checked_settings(model: type[SomeSettings], /, **values: Any) -> SomeSettings:
     """Build settings from options.
 
     Raises:
@@ -220,3 +221,17 @@ def checked_settings(model: type[SomeSettings], **values: Any) -> SomeSettings:
         first = error.errors()[0]
         where = "-".join(str(part) for part in first["loc"])
         raise InputError(f"{where}: {first['msg'].lower()}; got {first['input']!r}.") from error
+
+
+def settings_from_options(model: type[SomeSettings], options: Mapping[str, Any], /, **parsed: Any) -> SomeSettings:
+    """Build settings from the options of a command that bear the names of the fields.
+
+    Args:
+        model: the settings to build.
+        options: all that the command was given, by name; those that are no field are for something else.
+        parsed: fields whose option is written in another form, or has another name.
+
+    Raises:
+        InputError: naming the first value that is wrong.
+    """
+    return checked_settings(model, **{name: options[name] for name in model.model_fields if name in options} | parsed)

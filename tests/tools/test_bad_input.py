@@ -321,3 +321,11 @@ BAD_EXPERIMENTS = {
 def test_a_bad_experiment_is_refused(project, slimbert, name):
     arguments, message = BAD_EXPERIMENTS[name]
     assert message in refused(slimbert("bench", "my-bert", "my-bert", *arguments))
+
+
+@pytest.mark.parametrize("option", [("--max-length", "1"), ("--seed", "-1"), ("--threads", "0")])
+def test_a_number_out_of_range_is_refused(project, slimbert, option):
+    assert f"{option[0][2:].replace('-', '_')}: input should be greater than" in refused(
+        slimbert(*RUN, *option, "--out", "out")
+    )
+    assert not (project / "out").exists()

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from typer import Argument, Option
+from typer import Argument, Context, Option
 
 from tools import options
 from tools.console import print_json, say
 
 
 def evaluate(
+    context: Context,
     model: Annotated[
         str, Argument(metavar="MODEL_OR_ARTIFACT", help="Checkpoint folder, hub model, deploy folder or ONNX file.")
     ],
@@ -32,14 +33,7 @@ def evaluate(
     """Score a model, in PyTorch or ONNX Runtime, on labelled data."""
     from tools import settings, standalone
 
-    source = settings.DataSettings(
-        data=data,
-        eval_data=eval_data,
-        text_column=text_column,
-        pair_column=pair_column,
-        label_column=label_column,
-        data_config=data_config,
-    )
+    source = settings.settings_from_options(settings.DataSettings, context.params)
     facts = standalone.evaluate(model, task, source, reference=reference, max_length=max_length)
     metric, others = facts["metric"], facts["others"]
     say(f"{metric['name']}: {metric['value']:.4f} on {metric['n']} rows")

@@ -6,7 +6,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
-from typer import Argument, Option
+from typer import Argument, Context, Option
 
 from exporter.options import Dialect, GraphOptions, Pooling
 from exporter.triton_options import TritonBackend
@@ -33,6 +33,7 @@ class Precision(StrEnum):
 
 
 def export(
+    context: Context,
     checkpoint: Annotated[str, Argument(metavar="CHECKPOINT", help="Folder of a dense or compact checkpoint.")],
     out: Annotated[Path, Option("--out", help="Folder to write; must be new or empty.")],
     to: Annotated[Format, Option("--to", help="ONNX files, an engine, or a repository for Triton.")] = Format.ONNX,
@@ -80,7 +81,7 @@ def export(
             first_token=first_token,
             pooling=Pooling.MEAN if mean_pooling else None,
         ),
-        data=None if data is None else settings.DataSettings(data=data, text_column=text_column),
+        data=None if data is None else settings.settings_from_options(settings.DataSettings, context.params),
         embeddings=quantize_embeddings,
         targets=options.names(target),
     )

@@ -5,13 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-from typer import Option
+from typer import Context, Option
 
 from tools import options
 from tools.console import print_json, say
 
 
 def finetune(
+    context: Context,
     model: options.Model,
     task: options.Task,
     data: options.Data,
@@ -49,14 +50,7 @@ def finetune(
         checkpoint_steps=checkpoint_steps,
         cpu=cpu,
     )
-    source = settings.DataSettings(
-        data=data,
-        eval_data=eval_data,
-        text_column=text_column,
-        pair_column=pair_column,
-        label_column=label_column,
-        data_config=data_config,
-    )
+    source = settings.settings_from_options(settings.DataSettings, context.params)
     request = FinetuneOptions(model, task, out, max_length, max_train_examples, training)
     facts = standalone.finetune(request, source, resume=resume)
     metric = facts["metric"]

@@ -104,16 +104,9 @@ def prune(
     """
     from tools import movement, settings, standalone
 
-    target = settings.TargetSettings(speedup=speedup, density=density, params=params, bytes=size_bytes, shape=shape)
-    text = settings.TextSettings(seq=seq, max_length=max_length, seed=seed, with_code=with_code)
-    source = settings.DataSettings(
-        data=data,
-        eval_data=eval_data,
-        text_column=text_column,
-        pair_column=pair_column,
-        label_column=label_column,
-        data_config=data_config,
-    )
+    target = settings.settings_from_options(settings.TargetSettings, context.params, bytes=size_bytes)
+    text = settings.settings_from_options(settings.TextSettings, context.params)
+    source = settings.settings_from_options(settings.DataSettings, context.params)
     if method == BLOCK_MOVEMENT:
         _refuse_given(context, ONE_SHOT, method)
         if task is None:
@@ -127,18 +120,11 @@ def prune(
     _refuse_given(context, (*LESSON, *MOVEMENT, "eval_data", "resume"), method)
     if method not in list(Method):
         raise InputError(f"--method {method!r} is unknown; known: {', '.join((*Method, BLOCK_MOVEMENT))}.")
-    request = settings.checked_settings(
-        settings.PruneSettings,
-        method=method,
-        target=target,
-        price=settings.PriceSettings(
-            tables=tuple(latency_table or ()),
-            weights=() if scenario_weights is None else options.weights(scenario_weights, "--scenario-weights"),
-        ),
-        reconstruct=reconstruct,
-        calibration=calibration,
-        ffn_multiple=ffn_multiple,
+    price = settings.PriceSettings(
+        tables=tuple(latency_table or ()),
+        weights=() if scenario_weights is None else options.weights(scenario_weights, "--scenario-weights"),
     )
+    request = settings.settings_from_options(settings.PruneSettings, context.params, target=target, price=price)
     facts = standalone.prune(model, source, request, text, out)
     say(f"{facts['summary']}\nCheckpoint: {out}")
     print_json(facts)

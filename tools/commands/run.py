@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from typer import Option
+from typer import Context, Option
 
 from pruning.methods.names import Method
 from tools import options
 from tools.console import print_json, say
 
+if TYPE_CHECKING:
+    from tools.settings import RunSettings
+
 
 def run(
+    context: Context,
     model: options.Model,
     task: options.Task,
     data: options.Data,
@@ -56,55 +61,10 @@ def run(
     quiet: options.Quiet = False,
 ) -> None:
     """Prune a fine-tuned BERT, export it, measure it against the original, and write a report."""
-    from tools import pipeline, pushing, settings
+    from tools import pipeline, pushing
 
     pushing.check(push, private=private)
-    request = settings.RunSettings(
-        model=model,
-        task=task,
-        data=settings.checked_settings(
-            settings.DataSettings,
-            data=data,
-            eval_data=eval_data,
-            text_column=text_column,
-            pair_column=pair_column,
-            label_column=label_column,
-            data_config=data_config,
-        ),
-        prune=settings.checked_settings(
-            settings.PruneSettings,
-            method=method,
-            target=settings.TargetSettings(
-                speedup=speedup, density=density, params=params, bytes=size_bytes, shape=shape
-            ),
-            reconstruct=reconstruct,
-            calibration=calibration,
-            ffn_multiple=ffn_multiple,
-        ),
-        export=settings.checked_settings(
-            settings.ExportSettings,
-            export=options.names(export),
-            dtype=None if dtype is None else options.names(dtype),
-            dialect=dialect,
-            first_token=first_token,
-            quantize_embeddings=quantize_embeddings,
-            target=options.names(target),
-        ),
-        bench=settings.checked_settings(
-            settings.BenchGrid,
-            runtime=options.names(runtime),
-            batch=options.integers(batch, "--batch"),
-            seq=options.integers(seq, "--seq"),
-            threads=threads,
-            blocks=blocks,
-            warmup_seconds=warmup_seconds,
-            clock=clock,
-        ),
-        max_length=max_length,
-        seed=seed,
-        with_code=with_code,
-    )
-    report = pipeline.run(request, out, resume=resume)
+    report = pipeline.run(_settings(context.params), out, resume=resume)
     say(pipeline.headline(report))
     say(f"Report: {out / 'report.html'}")
     for refused in report["not_shipped"]:
@@ -115,3 +75,32 @@ def run(
     print_json(report)
     if incomplete:
         raise typer.Exit(1)
+
+
+def _settings(given: Mapping[str, Any]) -> RunSettings:
+    """What the options ask for."""
+    from tools import settings
+
+    build = settings.settings_from_options
+    return build(
+        settings.RunSettings,
+        given,
+        data=build(settings.DataSettings, given),
+        prune=build(
+            settings.PruneSettings, given, target=build(settings.TargetSettings, given, bytes=given["size_bytes"])
+        ),
+        export=build(
+            settings.ExportSettings,
+            given,
+            export=options.names(given["export"]),
+            dtype=None if given["dtype"] is None else options.names(given["dtype"]),
+            target=options.names(given["target"]),
+        ),
+        bench=build(
+            settings.BenchGrid,
+            given,
+            runtime=options.names(given["runtime"]),
+            batch=options.integers(given["batch"], "--batch"),
+            seq=options.integers(given["seq"], "--seq"),
+        ),
+    )
