@@ -44,7 +44,7 @@ from exporter.ort_session import predict_from_session, session_from_onnx
 from exporter.parity import check_parity, parity_batches
 from exporter.to_onnx import finite_masking, onnx_from_model
 from pruning.arch import ArchSpec
-from pruning.atomic import write_json, write_text
+from pruning.atomic import write_text
 from pruning.batching import Batch, bucketed_batches, encode, predict_from_model
 from pruning.checkpoint import load_checkpoint, save_checkpoint
 from pruning.config import CompactBertConfig
@@ -98,6 +98,7 @@ def main() -> None:
     parser.add_argument("--only", nargs="*", help="shapes to take; default: all")
     parser.add_argument("--data", required=True, help="texts for int8 and for the inputs")
     parser.add_argument("--optimum", type=Path, help="interpreter of an environment with optimum")
+    parser.add_argument("--note", default="", help="a sentence for the table: where the models come from")
     parser.add_argument("--scratch", type=Path, default=Path("exporters-scratch"))
     parser.add_argument("--out", type=Path, required=True)
     options = parser.parse_args()
@@ -111,7 +112,7 @@ def main() -> None:
         facts = options.out / f"{subject.name}.json"
         if not facts.is_file():
             print(f"{subject.name} ...", file=sys.stderr, flush=True)
-            write_json(facts, examine(subject, batches, options))
+            write_text(facts, json.dumps(examine(subject, batches, options)) + "\n")
     write_text(options.out.with_suffix(".md"), report(options))
 
 
@@ -167,7 +168,15 @@ def examine(subject: Subject, batches: Sequence[Batch], options: argparse.Namesp
     }
     for file in folder.rglob("*.onnx*"):
         file.unlink()
-    return {"name": subject.name, "ideal": ratio, "rows": rows, "bench": [part.to_dict() for part in result]}
+    return {"name": subject.name, "ideal": ratio, "rows": rows, "bench": [without_readings(part) for part in result]}
+
+
+def without_readings(result: BenchResult) -> dict[str, object]:
+    """The samples without the readings of the CPU's clock, which would be most of the file."""
+    cells = [
+        replace(cell, repetitions=tuple(replace(x, telemetry={}) for x in cell.repetitions)) for cell in result.cells
+    ]
+    return replace(result, cells=tuple(cells)).to_dict()
 
 
 def exported(
@@ -279,13 +288,15 @@ def report(options: argparse.Namespace) -> str:
     lines = [
         "# Ways from PyTorch to ONNX on a CPU",
         "",
-        f"{machine}; one thread, wall clock.",
+        f"{machine.cpu}, {machine.cores} cores; one thread, wall clock, other programs on the other core. "
+        + ", ".join(f"{name} {version}" for name, version in machine.versions.items())
+        + ".",
         "",
         f"Command: `python benchmarks/exporters.py {shlex.join(sys.argv[1:])}`",
         "",
         "Latency is the median in ms; in brackets the speedup over the dense model of the family (our contrib graph, "
         "same run) and its 95 % interval. The error is the largest difference of a logit from PyTorch's over right "
-        "padding, left padding and holes; Q/DQ is shown whatever its error.",
+        "padding, left padding and holes; Q/DQ is shown whatever its error. " + options.note,
     ]
     for facts in found:
         lines += ["", f"## {facts['name']}", "", ideal_line(facts["ideal"]), "", *table(facts)]
