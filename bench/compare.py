@@ -15,6 +15,7 @@ from bench.contestants import InputSource, name_models
 from bench.environment import environment_from_machine
 from bench.process import CellKey, ProcessJob, Watch, measure_process
 from bench.result import BenchModel, BenchResult, BenchSettings
+from bench.runners.base import Runner
 from bench.runners.registry import runner_class_from_runtime
 from bench.worker import measure_in_fresh_process
 from pruning.errors import InputError
@@ -100,16 +101,23 @@ def begin(
     """A result in which nothing is measured yet but what ``previous`` holds.
 
     Raises:
-        InputError: if a runtime is not available, or ``previous`` measured something else.
+        InputError: if a runtime is not available or lacks the GPU that the settings need, or ``previous`` measured
+            something else.
     """
-    for runtime in {*settings.runtimes, *(model.runtime for model in models if model.runtime)}:
-        runner_class_from_runtime(runtime)
+    for runtime in sorted({*settings.runtimes, *(model.runtime for model in models if model.runtime)}):
+        _check_gpu(runner_class_from_runtime(runtime), settings)
     inputs = "token ids of real text" if FULL in sources else "random token ids"
     blank = BenchResult(settings, models, (), environment_from_machine(), inputs)
     if previous is None:
         return blank
     check_continues(previous, blank)
     return replace(blank, cells=previous.cells, experiments=previous.experiments)
+
+
+def _check_gpu(runner_class: type[Runner], settings: BenchSettings) -> None:
+    asked = {"--cold-l2": settings.cold_l2, "--energy": bool(settings.energy_seconds)}
+    for option in (name for name, wanted in asked.items() if wanted and not runner_class.on_gpu):
+        raise InputError(f"{option} needs a GPU, and {runner_class.runtime} uses none. Leave {option} out.")
 
 
 def cell_keys(settings: BenchSettings) -> list[CellKey]:

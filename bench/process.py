@@ -6,22 +6,24 @@ everything else. The order within a cell and random inputs come from one seed.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from bench.cell import BASELINE, CONTROL, FULL, Cell, InputShape, Repetition, cell_text
 from bench.contestants import InputSource, checked_inputs, prepare_models, random_source
+from bench.energy import EnergyWindow, measure_energy
 from bench.environment import OtherLoad
-from bench.measuring import check_headline, contest_from_runners
+from bench.measuring import Contest, check_headline, contest_from_runners
 from bench.paired import Block, BlockPlan, measure_blocks, samples_from_blocks
 from bench.result import BenchModel, BenchSettings
 from bench.runners.base import Runner
 from bench.runners.checks import check_comparable
 from bench.runners.registry import runner_class_from_runtime
-from bench.telemetry.recorded import VARIANTS
+from bench.telemetry.nvml import gpu_reader
+from bench.telemetry.recorded import ENERGY, VARIANTS
 from bench.telemetry.watch import HardwareWatch, gpu_uuid
 from bench.timer import Warmup
 from pruning.batching import Batch
@@ -51,9 +53,10 @@ class ProcessJob:
 
     @property
     def steps(self) -> int:
-        """Warm-ups and blocks, as a progress bar counts them."""
+        """Warm-ups, blocks and windows of energy, as a progress bar counts them."""
         contestants = len(self.models) + 1
-        return sum(contestants + self.settings.blocks - first for first in self.first_blocks.values())
+        turns = contestants * (2 if self.settings.energy_seconds else 1)
+        return sum(turns + self.settings.blocks - first for first in self.first_blocks.values())
 
     @property
     def plan(self) -> BlockPlan:
@@ -97,6 +100,9 @@ def _load_contestants(runtime: str, job: ProcessJob, scratch: Path, stack: ExitS
     classes[CONTROL] = classes[BASELINE]
     runners = {key: stack.enter_context(classes[key].load(path, threads, options)) for key, path in contestants.items()}
     check_comparable(runners, BASELINE, mixed_precision=job.settings.mixed_precision)
+    if job.settings.energy_seconds:
+        with gpu_reader(_required_gpu(runners)):  # what cannot be read is refused before anything is measured
+            pass
     return runners
 
 
@@ -110,16 +116,20 @@ def _measure_cell(runners: Mapping[str, Runner], key: CellKey, job: ProcessJob, 
         variants[name] = {shape: runner.tune(batch) for shape, batch in _shapes(batches).items()}
         warmups[name] = _warm_up(runner, batches, job.settings)
         watch.step(f"{where}: {name} warmed up")
-    contest = contest_from_runners(runners, batches, job.settings.clocks)
+    contest = contest_from_runners(runners, batches, job.settings.clocks, cold_l2=job.settings.cold_l2)
     check_headline(contest, job.settings.headline_clock, where)
     first, meter, blocks = job.first_blocks[key], OtherLoad(), list[Block]()
-    hardware = HardwareWatch(_gpu(runners))
+    hardware, energy = HardwareWatch(_gpu(runners)), dict[str, EnergyWindow]()
     try:
         with hardware:
             for block in measure_blocks(contest.contestants, contest.inputs, job.plan, contest.time_block, first):
                 blocks.append(block)
                 hardware.mark()
                 watch.step(f"{where}: block {first + len(blocks)} of {job.settings.blocks}")
+        if job.settings.energy_seconds:
+            for name, window in _energy_windows(runners, contest, shapes, job.settings.energy_seconds):
+                energy[name] = window
+                watch.step(f"{where}: energy of {name}")
     finally:
         if blocks:
             record = hardware.record()
@@ -130,11 +140,32 @@ def _measure_cell(runners: Mapping[str, Runner], key: CellKey, job: ProcessJob, 
                 samples,
                 meter.cores(),
                 invalid_blocks=record.invalid_blocks,
-                telemetry=telemetry | _variant_facts(variants),
+                telemetry=telemetry | _variant_facts(variants) | _energy_facts(energy),
             )
             runtimes = {name: runner.runtime for name, runner in runners.items()}
             dtypes = {name: runner.dtype for name, runner in runners.items()}
             watch.cell(Cell(runtime, B, S, runtimes, dtypes, shapes, (repetition,), workload))
+
+
+def _energy_windows(
+    runners: Mapping[str, Runner], contest: Contest, shapes: Sequence[InputShape], seconds: float
+) -> Iterator[tuple[str, EnergyWindow]]:
+    """One contestant after the other, each in a window of its own."""
+    device, rows = runners[BASELINE].device, [shape.batch for shape in shapes]
+    assert device is not None, "energy is asked of GPU runtimes only"
+    with gpu_reader(_required_gpu(runners)) as gpu:
+        for name, launch in contest.contestants.items():
+            yield name, measure_energy(launch, rows, device, gpu, seconds)
+
+
+def _energy_facts(energy: Mapping[str, EnergyWindow]) -> dict[str, object]:
+    return {ENERGY: {name: asdict(window) for name, window in energy.items()}} if energy else {}
+
+
+def _required_gpu(runners: Mapping[str, Runner]) -> str:
+    gpu = _gpu(runners)
+    assert gpu is not None, "energy is asked of GPU runtimes only"
+    return gpu
 
 
 def _gpu(runners: Mapping[str, Runner]) -> str | None:

@@ -22,7 +22,7 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from bench.cell import FULL, Cell
-from bench.device_timer import DEVICE_CLOCKS
+from bench.device_timer import DEVICE_CLOCKS, ENQUEUE_CLOCK, GPU_CLOCK
 from bench.environment import Environment, is_loaded
 from bench.paired import BlockPlan
 from bench.runners.base import Precision, RunnerOptions
@@ -43,7 +43,8 @@ class BenchSettings:
     Every combination of runtime, workload, batch and sequence length is one cell; the first one is the headline. The
     defaults take 10 to 20 seconds for a cell of two models at 10 to 40 ms per call. Each of ``processes`` fresh
     interpreters converts, loads and measures everything. ``dtype`` is the precision of all models, None what each one
-    has; ``mixed_precision`` lets candidates differ from the baseline in it.
+    has; ``mixed_precision`` lets candidates differ from the baseline in it. ``cold_l2`` flushes a GPU's cache before
+    each call on its clock; ``energy_seconds`` is the window in which each contestant's energy is measured, 0 for none.
 
     Raises:
         InputError: if a grid is empty, a number is out of range, or the headline clock cannot be trusted.
@@ -62,6 +63,8 @@ class BenchSettings:
     workloads: tuple[str, ...] = (FULL,)
     dtype: str | None = None
     mixed_precision: bool = False
+    cold_l2: bool = False
+    energy_seconds: float = 0.0
 
     def __post_init__(self) -> None:
         for name in ("runtimes", "batches", "seqs", "workloads"):
@@ -81,7 +84,19 @@ class BenchSettings:
             )
         if self.dtype is not None and self.dtype not in tuple(Precision):
             raise InputError(f"dtype must be one of {', '.join(Precision)}; got {self.dtype!r}.")
+        if self.cold_l2 and self.headline_clock not in (GPU_CLOCK, ENQUEUE_CLOCK):
+            raise InputError(
+                f"a cold L2 cache is measured on the {GPU_CLOCK} clock, not on {self.headline_clock!r}; "
+                f"add --clock {GPU_CLOCK} and name a GPU runtime, or leave --cold-l2 out."
+            )
+        if self.energy_seconds < 0:
+            raise InputError(f"energy_seconds must not be negative; got {self.energy_seconds}.")
         _ = self.plan, self.warmup  # both check their own numbers
+
+    @property
+    def clock_text(self) -> str:
+        """The headline clock and the state of the cache, in words."""
+        return f"{self.headline_clock} clock" + (", cold L2 cache" if self.cold_l2 else "")
 
     @property
     def clocks(self) -> tuple[Clock, ...]:

@@ -54,7 +54,7 @@ class TableIdentity:
         """How to measure a table of this identity."""
         dialect = "" if self.dialect is None else f"--dialect {self.dialect} "
         return (
-            f"slimbert table MODEL --runtime {self.runtime} --dtype {self.dtype} {dialect}--batch {self.batch} "
+            f"slimbert bench table MODEL --runtime {self.runtime} --dtype {self.dtype} {dialect}--batch {self.batch} "
             f"--seq {self.seq} --threads {self.threads} --out table.json"
         )
 
@@ -224,7 +224,9 @@ def load_table(path: Path) -> LatencyTable:
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise InputError(f"the latency table {path} cannot be read ({error}). Measure one: slimbert table") from error
+        raise InputError(
+            f"the latency table {path} cannot be read ({error}). Measure one: slimbert bench table"
+        ) from error
     if not isinstance(data, dict):
         raise InputError(f"not a latency table: {path} holds {type(data).__name__}.")
     return LatencyTable.from_dict(data)

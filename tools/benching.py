@@ -79,6 +79,7 @@ def bench(
         InputError: if ``samples`` holds something else, and as
             `bench.compare.measure` and `bench.experiments.run.run_experiments`.
     """
+    check_latency_options(settings, plan)
     require_samples_or_nothing(samples)
     previous = read_samples(samples) if resume and samples.exists() else None
     with Steps() as steps:
@@ -98,6 +99,18 @@ def bench(
             result = _with_experiments(result, sources, plan, steps, samples)
     write_samples(samples, result)
     return result
+
+
+def check_latency_options(settings: BenchSettings, plan: ExperimentPlan) -> None:
+    """Refuse options that only the latency experiment heeds, where it is not asked for.
+
+    Raises:
+        InputError: naming the first.
+    """
+    if Experiment.LATENCY not in plan.names:
+        for option, given in (("--cold-l2", settings.cold_l2), ("--energy", bool(settings.energy_seconds))):
+            if given:
+                raise InputError(f"{option} belongs to the latency experiment; add latency to --experiment.")
 
 
 def _with_experiments(

@@ -11,7 +11,7 @@ import typer
 from typer.exceptions import Abort, Exit, TyperException
 
 from pruning.errors import InputError
-from tools.commands import bench, demo, doctor, evaluate, export, fill, finetune, inspect, prune, run, table, verify
+from tools.commands import bench, demo, doctor, evaluate, export, fill, finetune, inspect, prune, run, verify
 from tools.console import mode, stderr
 
 app = typer.Typer(
@@ -29,7 +29,6 @@ app.command("prune")(prune.prune)
 app.command("fill")(fill.fill)
 app.command("export")(export.export)
 app.add_typer(bench.app, name="bench")
-app.command("table")(table.table)
 app.command("eval")(evaluate.evaluate)
 app.command("inspect")(inspect.inspect)
 app.command("verify")(verify.verify)

@@ -119,7 +119,9 @@ Speedup = Annotated[
 ]
 LatencyTables = Annotated[
     list[str] | None,
-    Option("--latency-table", help="--speedup counts time as this file of slimbert table has it; may be repeated."),
+    Option(
+        "--latency-table", help="--speedup counts time as this file of slimbert bench table has it; may be repeated."
+    ),
 ]
 ScenarioWeights = Annotated[
     str | None, Option("--scenario-weights", help="How much each --latency-table counts, such as 2,1.")

@@ -33,6 +33,11 @@ class Extras:
 
 
 NOTHING = Extras()
+COLD_TEXT = "The GPU's L2 cache was flushed before each call on the gpu and enqueue clocks."
+ENERGY_TEXT = (
+    "Energy is that of the whole GPU over at least {seconds:g} s of back-to-back calls of each model, after the "
+    "blocks; a request is one row of a batch."
+)
 
 
 def markdown_from_result(result: BenchResult, extras: Extras = NOTHING) -> str:
@@ -92,7 +97,7 @@ def environment_rows(result: BenchResult) -> list[tuple[str, str]]:
         ("system", f"{machine.os}, Python {machine.python}"),
         ("libraries", ", ".join(f"{name} {version}" for name, version in machine.versions.items())),
         ("threads", str(settings.threads)),
-        ("clock", settings.headline_clock),
+        ("clock", settings.clock_text),
         ("other programs", f"kept {result.other_load:.2f} cores busy during the measurement"),
         ("inputs", _inputs_text(result)),
         ("seed", str(settings.seed)),
@@ -111,6 +116,8 @@ def method_text(result: BenchResult) -> str:
         f"95 % interval is a bootstrap over {units}. The baseline was loaded twice and compared with itself (A/A): a "
         "model is called faster only if its whole interval lies outside that noise, and no different only if the "
         "interval excludes differences above 5 %."
+        + (f" {COLD_TEXT}" if settings.cold_l2 else "")
+        + (f" {ENERGY_TEXT.format(seconds=settings.energy_seconds)}" if settings.energy_seconds else "")
     )
 
 

@@ -70,7 +70,7 @@ def _footer(result: BenchResult) -> str:
         filter(
             None,
             (
-                f"{settings.headline_clock} clock, {settings.threads} thread(s), {result.inputs};",
+                f"{settings.clock_text}, {settings.threads} thread(s), {result.inputs};",
                 f"{settings.processes} process(es) of {settings.blocks} interleaved blocks of {settings.calls} calls.",
                 tail_note(result),
                 f"{result.environment.cpu}, {result.environment.cores} cores.",

@@ -7,10 +7,11 @@ from dataclasses import dataclass, field
 
 from bench.cell import BASELINE, CONTROL, FULL, Cell
 from bench.device_timer import ENQUEUE_CLOCK, GPU_CLOCK, LAUNCH_BOUND_SHARE, is_launch_bound
+from bench.report.experiment_tables import UNKNOWN
 from bench.report.wording import count_text, ms_text, percent_text
 from bench.result import BenchResult
 from bench.statistics import Comparison
-from bench.telemetry.recorded import variants_ms
+from bench.telemetry.recorded import energy_per_1000_j, variants_ms
 from bench.timer import Latency, samples_for_percentile
 
 TAILS = (90, 99)
@@ -32,6 +33,7 @@ class Row:
         tokens_per_second: real tokens, padding left out.
         clocks_ms: median on every clock of a device, by clock; empty on the CPU.
         variants_ms: on the GPU clock, by variant; empty where a runtime has one way to launch a model.
+        energy_1000_j: joules of the GPU for a thousand requests; None where it was not measured.
     """
 
     key: str
@@ -44,6 +46,7 @@ class Row:
     tokens_per_second: float
     clocks_ms: Mapping[str, float] = field(default_factory=dict)
     variants_ms: Mapping[str, float] = field(default_factory=dict)
+    energy_1000_j: float | None = None
 
     @property
     def launch_bound(self) -> bool:
@@ -55,6 +58,11 @@ class Row:
     def enqueue_text(self) -> str:
         """Median time to queue a call, and a warning where the device waits for it."""
         return ms_text(self.clocks_ms[ENQUEUE_CLOCK]) + (" (launch-bound)" if self.launch_bound else "")
+
+    @property
+    def energy_text(self) -> str:
+        """Energy per thousand requests, for the control too: their difference is noise."""
+        return UNKNOWN if self.energy_1000_j is None else f"{self.energy_1000_j:.3g} J"
 
     @property
     def variants_text(self) -> str:
@@ -144,6 +152,10 @@ def columns_from_cells(cells: tuple[CellRows, ...]) -> tuple[Column, ...]:
             any(row.variants_ms for row in rows),
             Column(f"variants ({GPU_CLOCK} clock)", lambda row: row.variants_text, numeric=False),
         ),
+        (
+            any(row.energy_1000_j is not None for row in rows),
+            Column("energy / 1,000 requests", lambda row: row.energy_text),
+        ),
     )
     return tuple(column for shown, column in optional if shown)
 
@@ -192,6 +204,7 @@ def _rows_from_cell(result: BenchResult, cell: Cell) -> tuple[Row, ...]:
             tokens_per_second=cell.tokens_per_second(key, result.settings.headline_clock),
             clocks_ms=_clocks_ms(cell, key),
             variants_ms=variants_ms(cell, key),
+            energy_1000_j=energy_per_1000_j(cell, key),
         )
         for key, label in labels.items()
     )

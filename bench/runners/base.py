@@ -94,6 +94,8 @@ class Runner(ABC):
     runtime: ClassVar[str]
     precisions: ClassVar[tuple[Precision, ...]]
     """What may be asked for in ``RunnerOptions.dtype``."""
+    on_gpu: ClassVar[bool] = False
+    """Whether a GPU does the work."""
 
     @classmethod
     def missing(cls) -> str | None:

@@ -32,6 +32,7 @@ class DeviceRunner(Runner):
         variant: of every launch; None leaves the choice to `tune`, and is eager until then.
     """
 
+    on_gpu: ClassVar[bool] = True
     variants: ClassVar[tuple[Variant, ...]] = (Variant.EAGER, Variant.CUDA_GRAPH)
 
     def __init__(self, device: Device, variant: Variant | None) -> None:

@@ -9,12 +9,17 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from bench.cell import Cell, Repetition
+from bench.energy import EnergyWindow
 from bench.telemetry.watch import HardwareRecord
 from pruning.errors import InputError
 
 VARIANTS = "variants_ms"
 """Key of the device milliseconds by contestant, shape and variant."""
 
+ENERGY = "energy"
+"""Key of the windows in which energy was measured, by contestant."""
+
+_ENERGY_WINDOWS = TypeAdapter(dict[str, EnergyWindow])
 _VARIANT_TIMES = TypeAdapter(dict[str, dict[str, dict[str, float]]])
 
 
@@ -42,6 +47,24 @@ def variants_ms(cell: Cell, key: str) -> dict[str, float]:
     names = dict.fromkeys(name for times in found for name in times)
     seen = {name: [times[name] for times in found if name in times] for name in names}
     return {name: math.fsum(values) / len(values) for name, values in seen.items()}
+
+
+def energy_per_1000_j(cell: Cell, key: str) -> float | None:
+    """Joules per thousand requests of one contestant, the mean over processes; None where it is not known.
+
+    Raises:
+        InputError: if a recording is damaged.
+    """
+    windows = [_energy_windows(repetition).get(key) for repetition in cell.repetitions]
+    known = [energy for window in windows if window and (energy := window.per_1000_j) is not None]
+    return math.fsum(known) / len(known) if known else None
+
+
+def _energy_windows(repetition: Repetition) -> dict[str, EnergyWindow]:
+    try:
+        return _ENERGY_WINDOWS.validate_python(repetition.telemetry.get(ENERGY, {}))
+    except ValidationError as error:
+        raise _damaged(error) from error
 
 
 def _variant_times(repetition: Repetition, key: str) -> Iterator[dict[str, float]]:

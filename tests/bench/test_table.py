@@ -111,6 +111,7 @@ def test_the_fit_rises_and_tells_how_far_off_the_measurements_are():
     assert row == Row((0, 8, 16, 24), (0.0, 1.5, 1.5, 4.0))
     assert residual == 0.5
     assert residual_share({"ffn": (row, residual)}) == 0.125
+    assert residual_share({"ffn": (Row((0, 24), (0.0, 0.0)), 0.4)}) == 1.0
     assert residual_share({"ffn": (row, 0.0), "last_ffn": (Row((0, 24), (0.0, 0.1)), 0.4)}) == pytest.approx(0.1)
     assert residual_share({"ffn": (Row((0, 24), (0.0, 0.0)), 0.4)}) == 1.0  # noise alone
 

@@ -48,7 +48,7 @@ def test_a_table_judges_itself(residual, predicted, verdict):
 
 def test_noise_is_refused_with_the_command_to_measure_again():
     with pytest.raises(
-        InputError, match=r"too noisy: a residual of 20%.*slimbert table MODEL --runtime ort-cpu --dtype"
+        InputError, match=r"too noisy: a residual of 20%.*slimbert bench table MODEL --runtime ort-cpu --dtype"
     ):
         latency_budget(ARCH, [(replace(TABLE, residual=0.2), 1.0)], 2)
 
@@ -67,7 +67,7 @@ def test_noise_is_refused_with_the_command_to_measure_again():
 def test_a_table_of_something_else_is_refused(name, value):
     TABLE.require_identity(IDENTITY)
     wanted = replace(IDENTITY, **{name: value})
-    with pytest.raises(InputError, match=rf"is for another {name}: .* Measure a new one: slimbert table MODEL"):
+    with pytest.raises(InputError, match=rf"is for another {name}: .* Measure a new one: slimbert bench table MODEL"):
         TABLE.require_identity(wanted)
 
 

@@ -259,6 +259,16 @@ def test_the_demo_names_what_is_missing(project, slimbert, monkeypatch):
 
 BAD_BENCH = {
     "no candidate": (("my-bert",), "name at least one candidate"),
+    "a cold cache on the wall clock": (("my-bert", "my-bert", "--cold-l2"), "measured on the gpu clock, not on 'wall'"),
+    "a cold cache without a GPU": (
+        ("my-bert", "my-bert", "--cold-l2", "--clock", "gpu"),
+        "--cold-l2 needs a GPU, and ort-cpu uses none",
+    ),
+    "energy without a GPU": (("my-bert", "my-bert", "--energy"), "--energy needs a GPU, and ort-cpu uses none"),
+    "energy without latency": (
+        ("my-bert", "my-bert", "--energy", "--experiment", "load"),
+        "--energy belongs to the latency experiment",
+    ),
     "models and samples": (("my-bert", "my-bert", "--from", "bench.json"), "leave the models out"),
     "no samples": (("--from", "missing.json"), "missing.json cannot be read"),
     "foreign samples": (("--from", "my-bert/config.json"), "not a benchmark result of schema 2"),

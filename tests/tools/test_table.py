@@ -11,7 +11,9 @@ from pruning.latency_table import LatencyTable, Row, load_table
 
 def test_a_table_is_written_and_judged(project, slimbert):
     """Timings of a tiny model may be noise: then it is refused, but still there to be looked at."""
-    code, out, error = slimbert("table", "my-bert", "--seq", "8", "--blocks", "1", "--out", "table.json", "--json")
+    code, out, error = slimbert(
+        "bench", "table", "my-bert", "--seq", "8", "--blocks", "1", "--out", "table.json", "--json"
+    )
     table = load_table(project / "table.json")
     assert json.loads(out)["verdict"] == table.verdict
     assert (code, "too noisy" in error) == ((2, True) if table.verdict == "noisy" else (0, False))
@@ -19,7 +21,7 @@ def test_a_table_is_written_and_judged(project, slimbert):
 
 
 def test_a_table_needs_a_runtime_that_is_there(slimbert, project):
-    code, _, error = slimbert("table", "my-bert", "--runtime", "abacus", "--out", "table.json")
+    code, _, error = slimbert("bench", "table", "my-bert", "--runtime", "abacus", "--out", "table.json")
     assert (code, "runtime 'abacus' is unknown" in error) == (2, True)
 
 
@@ -60,7 +62,10 @@ def test_prune_weighs_the_tables_of_several_scenarios(slimbert, project):
     ("arguments", "message"),
     [
         (("--speedup", "2", "--latency-table", "other.json"), "for another device: Abacus; needed"),
-        (("--speedup", "2", "--latency-table", "other.json"), "Measure a new one: slimbert table MODEL --runtime"),
+        (
+            ("--speedup", "2", "--latency-table", "other.json"),
+            "Measure a new one: slimbert bench table MODEL --runtime",
+        ),
         (("--speedup", "2", "--latency-table", "none.json"), "none.json cannot be read"),
         (("--speedup", "90", "--latency-table", "table.json"), "can not be pruned"),
         (("--density", "0.5", "--latency-table", "table.json"), "measured prices are for --speedup; got --density"),

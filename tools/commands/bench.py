@@ -1,4 +1,4 @@
-"""``slimbert bench``: time any artifacts against a baseline, and compare two samples files."""
+"""``slimbert bench``: time any artifacts against a baseline; its side commands compare two files and make tables."""
 
 from __future__ import annotations
 
@@ -11,11 +11,13 @@ from typer import Argument, Option
 
 from tools import options
 from tools.command_group import MAIN, MainCommandGroup
+from tools.commands.table import table
 from tools.console import say, show
 
 SAMPLES = Path("bench.json")
 
 app = typer.Typer(cls=MainCommandGroup, help="Time any checkpoints and ONNX files against a baseline.")
+app.command("table")(table)
 
 
 @app.command(MAIN)
@@ -44,6 +46,12 @@ def bench(
     ] = None,
     mixed_precision: Annotated[
         bool, Option("--mixed-precision", help="Let candidates have another precision than the baseline.")
+    ] = False,
+    cold_l2: Annotated[
+        bool, Option("--cold-l2", help="GPU: flush the L2 cache before each call; needs --clock gpu.")
+    ] = False,
+    energy: Annotated[
+        bool, Option("--energy", help="GPU: also measure joules per 1,000 requests, 2 s of calls per model and cell.")
     ] = False,
     seed: options.Seed = 0,
     data: Annotated[
@@ -99,8 +107,10 @@ def bench(
 ) -> None:
     """Time candidates against a baseline: interleaved, with intervals and an A/A control.
 
-    ``slimbert bench compare OLD.json NEW.json`` tells whether anything got slower between two samples files.
+    ``slimbert bench compare OLD.json NEW.json`` tells whether anything got slower between two samples files,
+    ``slimbert bench table MODEL`` measures a latency table.
     """
+    from bench.energy import ENERGY_SECONDS
     from bench.experiments.load import QueueRules
     from bench.report.bench_report import html_from_result, markdown_from_result
     from bench.report.console import console_from_ladder, console_from_result
@@ -135,6 +145,8 @@ def bench(
             workloads=workloads,
             dtype=dtype,
             mixed_precision=mixed_precision,
+            cold_l2=cold_l2,
+            energy_seconds=ENERGY_SECONDS if energy else 0.0,
         )
         samples = json_file or SAMPLES
         plan = benching.plan_from_names(

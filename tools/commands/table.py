@@ -1,4 +1,4 @@
-"""``slimbert table``: measure what each size of each sublayer costs on this machine."""
+"""``slimbert bench table``: measure what each size of each sublayer costs on this machine."""
 
 from __future__ import annotations
 
