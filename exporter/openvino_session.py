@@ -38,13 +38,16 @@ def missing_openvino() -> str | None:
     return None
 
 
-def compiled_from_onnx(path: str | Path, *, threads: int = 1, bf16: bool = False) -> CompiledModel:
+def compiled_from_onnx(
+    path: str | Path, *, threads: int = 1, bf16: bool = False, counters: bool = False
+) -> CompiledModel:
     """Compile an ONNX file for low latency on the CPU.
 
     Args:
         path: an fp32 or fp16 file, or one of symmetric Q/DQ.
         threads: CPU threads of one forward pass; with one, the calling thread does all the work.
         bf16: compute products in bf16, where the CPU has instructions for it; otherwise in fp32.
+        counters: time every operator, which slows small ones down a little.
 
     Raises:
         InputError: if OpenVINO is missing or cannot read the file, ``threads`` is below 1, the CPU has no bf16, or
@@ -66,6 +69,7 @@ def compiled_from_onnx(path: str | Path, *, threads: int = 1, bf16: bool = False
         "NUM_STREAMS": 1,
         "INFERENCE_NUM_THREADS": threads,
         "ENABLE_CPU_PINNING": False,  # a pinned thread cannot leave a core that another process takes
+        "PERF_COUNT": counters,
         "INFERENCE_PRECISION_HINT": "bf16" if bf16 else "f32",
     }
     try:

@@ -20,7 +20,7 @@ from bench.experiments.results import Experiments
 from bench.experiments.throughput import ThroughputPoint, ThroughputResult, sweep
 from bench.paired import Blocks, measure_blocks, samples_from_blocks
 from bench.profiling.breakdown import ModelProfile, ProfileResult, operator_times
-from bench.profiling.registry import profiler_from_runtime
+from bench.profiling.registry import check_profile, profiler_from_runtime
 from bench.result import BenchModel, BenchSettings
 from bench.runners.base import Runner
 from bench.runners.registry import runner_class_from_runtime
@@ -230,7 +230,7 @@ def _check_plan(models: Sequence[BenchModel], settings: BenchSettings, plan: Exp
         )
     if Experiment.PROFILE in plan.names:
         for runtime in settings.runtimes:
-            profiler_from_runtime(runtime)
+            check_profile(runtime, settings.dtype)
 
 
 def _time_closed_loop(site: Site, runners: Mapping[str, Runner], batches: Sequence[Batch]) -> Mapping[str, Blocks]:

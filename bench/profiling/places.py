@@ -52,10 +52,16 @@ def place_from_name(name: str) -> Place:
 
 
 def place_from_names(names: Iterable[str]) -> Place:
-    """Where a fused piece of work belongs: with its first matrix product, else with its first name that says."""
+    """Where a fused piece of work belongs: see `main_name`."""
+    main = main_name(names)
+    return NOWHERE if main is None else place_from_name(main)
+
+
+def main_name(names: Iterable[str]) -> str | None:
+    """What a fused piece of work is called after: its first matrix product, else its first name that says a place."""
     known = [name for name in names if place_from_name(name) != NOWHERE]
     products = [name for name in known if operator_from_name(name) in PRODUCTS]
-    return place_from_name((products or known)[0]) if known else NOWHERE
+    return next(iter(products or known), None)
 
 
 def operator_from_name(name: str) -> str:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from exporter.engine.builder import gpu_name_and_capability
+from exporter.engine.layers import EngineLayer, layers_from_inspector
 from exporter.engine.library import TensorRt, import_tensorrt
 from exporter.engine.options import EngineError
 from exporter.engine.profile_shapes import profile_index
@@ -25,6 +26,10 @@ TORCH_TYPES = {
     "INT32": torch.int32,
     "INT64": torch.int64,
 }
+
+
+LayerTime = tuple[str, float]
+"""Name of a layer, and its milliseconds on the GPU."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,7 +57,7 @@ class TensorRtEngine:
         self.record = record
         self.device = device
         self.stream = stream
-        self._engine = engine
+        self._trt, self._engine = trt, engine
         self._contexts: dict[int, Any] = {}
         names = [engine.get_tensor_name(index) for index in range(engine.num_io_tensors)]
         is_input = trt.api.TensorIOMode.INPUT
@@ -88,6 +93,27 @@ class TensorRtEngine:
             context.set_tensor_address(name, tensor.data_ptr())
         if not context.execute_async_v3(stream):
             raise EngineError(f"TensorRT could not run profile {self.record.profiles[binding.profile]}.")
+
+    def layers(self) -> tuple[EngineLayer, ...]:
+        """The layers as the engine describes them, of every profile.
+
+        Raises:
+            EngineError: if it does not.
+        """
+        inspector = self._engine.create_engine_inspector()
+        return layers_from_inspector(inspector.get_engine_information(self._trt.api.LayerInformationFormat.JSON))
+
+    def layer_times(self, binding: Binding) -> tuple[LayerTime, ...]:
+        """Run once and time every layer, in the order of execution; from then on this profile runs slower.
+
+        Raises:
+            EngineError: as `enqueue`.
+        """
+        reporter = reporter_from_api(self._trt.api)
+        self._context(binding.profile).profiler = reporter
+        self.enqueue(binding, self.stream.cuda_stream)
+        self.stream.synchronize()
+        return tuple(reporter.times)
 
     def run(self, batch: Batch) -> dict[str, Tensor]:
         """Outputs of one batch, on the GPU, in the engine's types; ordered after and before the caller's stream.
@@ -141,6 +167,21 @@ class TensorRtEngine:
 
     def _torch_type(self, name: str) -> torch.dtype:
         return TORCH_TYPES[self._engine.get_tensor_dtype(name).name]
+
+
+def reporter_from_api(api: Any) -> Any:
+    """What TensorRT tells its layer times to, a subclass of its own interface; ``times`` holds them."""
+
+    class Reporter(api.IProfiler):
+        def __init__(self) -> None:
+            api.IProfiler.__init__(self)
+            self.times: list[LayerTime] = []
+
+        def report_layer_time(self, layer_name: str, ms: float) -> None:
+            """Called by TensorRT once per layer, when a pass has ended."""
+            self.times.append((layer_name, float(ms)))
+
+    return Reporter()
 
 
 def load_engine(path: str | Path, *, device: int = 0) -> TensorRtEngine:

@@ -73,8 +73,15 @@ def test_what_ended_before_an_interrupt_is_kept(dense: Path, monkeypatch: pytest
 
 
 def test_a_runtime_that_cannot_be_profiled_is_refused_first(dense: Path) -> None:
-    settings = BenchSettings(runtimes=("openvino",))
-    with pytest.raises(InputError, match="openvino cannot be profiled"):
+    settings = BenchSettings(runtimes=("torch-cuda",))
+    with pytest.raises(InputError, match="torch-cuda cannot be profiled"):
+        run_experiments(name_models([dense, dense]), settings, PLAN)
+
+
+@pytest.mark.parametrize(("runtime", "dtype"), [("torch-cpu", "bf16"), ("torch-cpu", "fp16"), ("openvino", "bf16")])
+def test_a_precision_that_a_profile_would_miss_is_refused(runtime: str, dtype: str, dense: Path) -> None:
+    settings = BenchSettings(runtimes=(runtime,), dtype=dtype)
+    with pytest.raises(InputError, match=f"{runtime} is profiled in fp32, not in {dtype}; leave out --profile"):
         run_experiments(name_models([dense, dense]), settings, PLAN)
 
 

@@ -2,18 +2,31 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 from bench.inputs import random_batches
-from bench.profiling.breakdown import ProfiledCall, operator_times
+from bench.profiling import tensorrt_profile
+from bench.profiling.breakdown import ProfiledCall, Work, operator_times
+from bench.profiling.openvino_profile import call_from_counters, without_first
 from bench.profiling.ort_profile import calls_from_events
 from bench.profiling.places import Part, Place
 from bench.profiling.registry import profiler_from_runtime
 from bench.profiling.torch_profile import named_modules, profile_module
+from exporter.engine.export import engine_from_onnx
+from exporter.engine.library import TensorRt
+from exporter.engine.load import TensorRtEngine
+from exporter.engine.options import EngineOptions, EnginePrecision, Library
+from exporter.to_onnx import onnx_from_model
 from pruning.errors import InputError
+from tests.exporter.engine.fake_tensorrt import CPU, FakeEngine, FakeStream, FakeTensorRt, layer_json
+from tests.exporter.engine.test_load import PROFILES
+from tests.exporter.engine.test_record import RECORD
 from tests.tiny import VOCAB, tiny_batch, tiny_bert
 
 BATCHES = random_batches(len(VOCAB), 2, 8, count=3)
@@ -79,6 +92,62 @@ def test_events_are_charged_to_the_call_around_them() -> None:
     assert {work.place for work in calls[0].work_ms} == {Place(Part.HEAD)}
 
 
+def test_openvino_is_broken_down_by_layer(deployed: Path, tmp_path: Path) -> None:
+    calls = profiler_from_runtime("openvino")(deployed / "onnx" / "model.onnx", BATCHES, 1, tmp_path)
+    require_plausible(calls)
+    lost = [work for work in calls[0].work_ms if work.place.part is Part.OTHER]
+    assert lost == []
+    products = {work.place for work in calls[0].work_ms if work.operator == "FullyConnected"}
+    assert products >= {Place(part, layer) for part in (Part.ATTENTION, Part.FFN) for layer in range(3)}
+
+
+def test_the_first_call_is_taken_out_of_a_mean() -> None:
+    product, new = Work("a", "MatMul", Place(Part.FFN, 0)), Work("b", "Add", Place(Part.FFN, 0))
+    first, mean = ProfiledCall(30.0, {product: 20.0}), ProfiledCall(12.0, {product: 8.0, new: 1.0})
+    assert without_first(first, mean, 3) == ProfiledCall(3.0, {product: 2.0, new: 1.5})
+
+
+def test_counters_of_operators_that_took_no_time_are_left_out() -> None:
+    def counter(name: str, microseconds: int) -> SimpleNamespace:
+        return SimpleNamespace(node_name=name, node_type="Add", real_time=timedelta(microseconds=microseconds))
+
+    places = {"a": Place(Part.FFN, 1)}
+    call = call_from_counters([counter("a", 250), counter("fused", 0), counter("b", 500)], places, 0.001)
+    assert call == ProfiledCall(
+        1.0, {Work("a", "Add", Place(Part.FFN, 1)): 0.25, Work("b", "Add", Place(Part.OTHER)): 0.5}
+    )
+
+
+def test_tensorrt_is_broken_down_by_layer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    query, residual = "bert.encoder.layer.1.attention.self.query", "bert.encoder.layer.0.attention.output.residual"
+    nodes = f"{residual}/Add][ONNX Layer: {query}/MatMul"
+    layers = (layer_json("__myl_AddMatMul_myl0_1", nodes), layer_json("__myl_Move_myl0_2", "unnamed"))
+    trt = TensorRt(Library.TENSORRT_RTX, FakeTensorRt("1.7.1.116"), (1, 7, 1, 116))
+    engine = TensorRtEngine(trt, FakeEngine(layers), replace(RECORD, profiles=PROFILES), CPU, FakeStream())
+    monkeypatch.setattr(tensorrt_profile, "load_engine", lambda path: engine)
+    for runtime in ("tensorrt", "tensorrt-rtx"):
+        calls = profiler_from_runtime(runtime)(tmp_path / "m.engine", [tiny_batch(2, 5), tiny_batch(3, 5)], 1, tmp_path)
+        expected = {
+            Work("__myl_AddMatMul_myl0_1", "MatMul", Place(Part.ATTENTION, 1)): 1.0,
+            Work("__myl_Move_myl0_2", "__myl_Move_myl0_2", Place(Part.OTHER)): 2.0,
+        }
+        assert calls == (ProfiledCall(3.0, expected),) * 2
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("library", list(Library))
+def test_a_real_engine_is_broken_down_by_layer(library: Library, tmp_path: Path) -> None:
+    pytest.importorskip(library.value.replace("-", "_"))
+    onnx = onnx_from_model(tiny_bert(), tmp_path / "m.onnx").path
+    capability = f"SM{''.join(map(str, torch.cuda.get_device_capability()))}"
+    targets = (capability,) if library is Library.TENSORRT_RTX else ()
+    engine_from_onnx(onnx, tmp_path / "m.engine", EngineOptions(library, EnginePrecision.FP32, targets=targets))
+    (call,) = profiler_from_runtime(library.value)(tmp_path / "m.engine", [tiny_batch(2, 8)], 1, tmp_path)
+    assert {work.place.layer for work in call.work_ms} >= {0, 1, 2}
+    assert call.total_ms > 0
+
+
 def test_a_runtime_that_cannot_be_profiled_is_named() -> None:
-    with pytest.raises(InputError, match="abacus cannot be profiled; runtimes that can: ort-cpu, torch-cpu"):
+    with pytest.raises(InputError, match="abacus cannot be profiled; runtimes that can: openvino, ort-cpu, tensorrt"):
         profiler_from_runtime("abacus")

@@ -52,10 +52,17 @@ class Profile:
         self.shapes[name] = (low, best, high)
 
 
+class FakeProfiler:
+    """As trt.IProfiler: of no use unless its constructor ran."""
+
+    def __init__(self):
+        self.ready = True
+
+
 class FakeTensorRt:
     """The module. ``engine`` is what deserialising gives, ``serialized`` what building gives, ``log`` what it logs."""
 
-    ILogger = FakeLogger
+    ILogger, IProfiler = FakeLogger, FakeProfiler
     Severity = Severity
     NetworkDefinitionCreationFlag = Flags
     ProfilingVerbosity = SimpleNamespace(DETAILED="detailed")
@@ -112,8 +119,8 @@ class FakeEngine:
     num_io_tensors = 3
     names = ("input_ids", "attention_mask", "logits")
 
-    def __init__(self):
-        self.contexts = []
+    def __init__(self, layers=()):
+        self.contexts, self.layers = [], layers
 
     def get_tensor_name(self, index):
         return self.names[index]
@@ -124,13 +131,20 @@ class FakeEngine:
     def get_tensor_dtype(self, name):
         return SimpleNamespace(name="HALF" if name == "logits" else "INT64")
 
+    def create_engine_inspector(self):
+        text = json.dumps({"Layers": list(self.layers)})
+        return SimpleNamespace(get_engine_information=lambda kind: text)
+
     def create_execution_context(self):
-        self.contexts.append(FakeContext())
+        self.contexts.append(FakeContext([layer["Name"] for layer in self.layers]))
         return self.contexts[-1]
 
 
 class FakeContext:
-    def __init__(self):
+    """A profiler is told that its layers take 1, 2, ... ms."""
+
+    def __init__(self, layers=()):
+        self.layers, self.profiler = layers, None
         self.shapes, self.addresses, self.streams = {}, {}, []
         self.profile, self.accepts = None, True
 
@@ -150,6 +164,10 @@ class FakeContext:
 
     def execute_async_v3(self, stream):
         self.streams.append(stream)
+        if self.profiler is not None and self.accepts:
+            assert self.profiler.ready
+            for index, name in enumerate(self.layers):
+                self.profiler.report_layer_time(name, index + 1.0)
         return self.accepts
 
 

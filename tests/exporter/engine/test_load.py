@@ -10,7 +10,7 @@ import torch
 from exporter.engine import load
 from exporter.engine.export import engine_from_onnx
 from exporter.engine.library import TensorRt
-from exporter.engine.load import TensorRtEngine, load_engine
+from exporter.engine.load import TensorRtEngine, load_engine, reporter_from_api
 from exporter.engine.options import EngineError, EngineOptions, Library
 from exporter.engine.profile_shapes import ProfileShapes
 from exporter.options import GraphOptions
@@ -19,7 +19,7 @@ from exporter.to_onnx import finite_masking, onnx_from_model
 from pruning.batching import predict_from_model
 from pruning.errors import InputError
 from tests.exporter.compact import tiny_compact
-from tests.exporter.engine.fake_tensorrt import CPU, FakeEngine, FakeStream, FakeTensorRt
+from tests.exporter.engine.fake_tensorrt import CPU, FakeEngine, FakeStream, FakeTensorRt, layer_json
 from tests.exporter.engine.test_record import RECORD, written
 from tests.tiny import randomise, tiny_batch
 
@@ -62,6 +62,25 @@ def test_enqueue_sets_shapes_and_addresses_of_its_own_binding(engine):
     engine.enqueue(second, 9)
     assert context.shapes["input_ids"] == (4, 6)
     assert context.streams == [9, 9]
+
+
+def test_layers_are_timed_on_the_engines_stream(engine):
+    engine._engine.layers = (layer_json("first", "a/MatMul"), layer_json("second", "b/Add"))
+    binding = engine.bind(tiny_batch(2, 5))
+    assert engine.layer_times(binding) == engine.layer_times(binding) == (("first", 1.0), ("second", 2.0))
+    assert engine._engine.contexts[0].streams == [7, 7]
+    assert [layer.onnx_nodes for layer in engine.layers()] == [{"a/MatMul"}, {"b/Add"}]
+    engine._engine.contexts[0].accepts = False
+    with pytest.raises(EngineError, match="refuses input_ids"):
+        engine.layer_times(binding)
+
+
+def test_the_real_interface_takes_our_reporter():
+    api = pytest.importorskip("tensorrt_rtx")
+    reporter = reporter_from_api(api)
+    assert isinstance(reporter, api.IProfiler)
+    reporter.report_layer_time("layer", 0.5)
+    assert reporter.times == [("layer", 0.5)]
 
 
 def test_run_and_predict_use_the_engines_stream(engine, monkeypatch):
