@@ -19,7 +19,10 @@ InputSource = Callable[[int, int], Sequence[Batch]]
 
 
 def name_models(
-    paths: Sequence[Path], labels: Sequence[str] | None = None, runtimes: Sequence[str | None] | None = None
+    paths: Sequence[Path],
+    labels: Sequence[str] | None = None,
+    runtimes: Sequence[str | None] | None = None,
+    dtypes: Sequence[str | None] | None = None,
 ) -> tuple[BenchModel, ...]:
     """The baseline and the candidates, each with its key, the name that people see, and what identifies its file.
 
@@ -27,22 +30,28 @@ def name_models(
         paths: the baseline, then the candidates.
         labels: default: the names of their files or folders.
         runtimes: for each the runtime it is bound to, None for the cell's; default: the cell's for all.
+        dtypes: for each the precision it is bound to, None for that of the settings; default: theirs for all.
 
     Raises:
-        InputError: if there is no candidate, or a path holds nothing that can be run.
+        InputError: if there is no candidate, a path holds nothing that can be run, or a precision is none.
     """
     if len(paths) < 2:
         raise InputError("nothing to compare the baseline with; name at least one candidate.")
-    bound = runtimes or [None] * len(paths)
+    bound, rounded = runtimes or [None] * len(paths), dtypes or [None] * len(paths)
     if labels is None:
         names = [path.resolve().name for path in paths]
         shown = names if len(set(names)) == len(set(paths)) else [str(path) for path in paths]
-        labels = [f"{name} @ {runtime}" if runtime else name for name, runtime in zip(shown, bound, strict=True)]
+        labels = [_label(*parts) for parts in zip(shown, bound, rounded, strict=True)]
     keys = [BASELINE, *(f"candidate-{index + 1}" for index in range(len(paths) - 1))]
     return tuple(
-        BenchModel(key, label, str(path), runtime, artifact_facts(path))
-        for key, label, path, runtime in zip(keys, labels, paths, bound, strict=True)
+        BenchModel(key, label, str(path), runtime, artifact_facts(path), dtype)
+        for key, label, path, runtime, dtype in zip(keys, labels, paths, bound, rounded, strict=True)
     )
+
+
+def _label(name: str, runtime: str | None, dtype: str | None) -> str:
+    where = " ".join(word for word in (runtime, dtype) if word)
+    return f"{name} @ {where}" if where else name
 
 
 def prepare_models(

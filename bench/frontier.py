@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,14 +36,14 @@ class PublishedPoint:
 
 
 def read_metrics(path: Path, models: Sequence[BenchModel]) -> Quality:
-    """Metrics from a CSV file with the columns model, metric, value and perhaps task.
+    """Metrics from a CSV file with the columns model, metric, value and perhaps task, or a JSON list of such objects.
 
     ``model`` is the name that the tables show, or the path that was measured.
 
     Raises:
         InputError: if the file cannot be read, names a model that was not measured, or mixes metrics.
     """
-    rows = _rows(path, METRIC_COLUMNS)
+    rows = _objects(path, METRIC_COLUMNS) if path.suffix == ".json" else _rows(path, METRIC_COLUMNS)
     keys = {name: model.key for model in models for name in (model.path, model.label)}
     unknown = sorted({row["model"] for row in rows} - set(keys))
     if unknown or not rows:
@@ -97,6 +98,17 @@ def _rows(path: Path, columns: Sequence[str]) -> list[dict[str, str]]:
     if missing:
         raise InputError(f"{path} lacks the columns {', '.join(missing)}; it needs {', '.join(columns)}.")
     return rows
+
+
+def _objects(path: Path, columns: Sequence[str]) -> list[dict[str, str]]:
+    """As `_rows`, from a JSON list of objects."""
+    try:
+        rows = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise InputError(f"{path} cannot be read ({error}). Pass a JSON list of objects, or a CSV file.") from error
+    if not isinstance(rows, list) or not all(isinstance(row, dict) and set(columns) <= set(row) for row in rows):
+        raise InputError(f"{path} must be a JSON list of objects, each with {', '.join(columns)}.")
+    return [{name: "" if value is None else str(value) for name, value in row.items()} for row in rows]
 
 
 def _number(path: Path, row: dict[str, str], column: str) -> float:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -19,7 +19,7 @@ from bench.environment import OtherLoad
 from bench.measuring import Contest, check_headline, contest_from_runners
 from bench.paired import Block, BlockPlan, measure_blocks, samples_from_blocks
 from bench.result import BenchModel, BenchSettings
-from bench.runners.base import Runner
+from bench.runners.base import Precision, Runner, RunnerOptions
 from bench.runners.checks import check_comparable
 from bench.runners.registry import runner_class_from_runtime
 from bench.telemetry.nvml import gpu_reader
@@ -91,19 +91,27 @@ def measure_process(job: ProcessJob, watch: Watch) -> None:
 def _load_contestants(runtime: str, job: ProcessJob, scratch: Path, stack: ExitStack) -> dict[str, Runner]:
     """Runners by key: each model prepared once, the baseline loaded twice."""
     classes = {model.key: runner_class_from_runtime(model.runtime or runtime) for model in job.models}
-    options = job.settings.runner_options
+    options = {model.key: _options(model, job.settings) for model in job.models}
     prepared: dict[str, Path] = {}
     for model in job.models:
-        prepared |= prepare_models(classes[model.key], [model], scratch, options)
+        prepared |= prepare_models(classes[model.key], [model], scratch, options[model.key])
     contestants = {BASELINE: prepared[BASELINE], CONTROL: prepared[BASELINE], **prepared}
     threads = job.settings.threads
-    classes[CONTROL] = classes[BASELINE]
-    runners = {key: stack.enter_context(classes[key].load(path, threads, options)) for key, path in contestants.items()}
-    check_comparable(runners, BASELINE, mixed_precision=job.settings.mixed_precision)
+    classes[CONTROL], options[CONTROL] = classes[BASELINE], options[BASELINE]
+    runners = {
+        key: stack.enter_context(classes[key].load(path, threads, options[key])) for key, path in contestants.items()
+    }
+    asked = job.settings.mixed_precision or any(model.dtype for model in job.models)
+    check_comparable(runners, BASELINE, mixed_precision=asked)
     if job.settings.energy_seconds:
         with gpu_reader(_required_gpu(runners)):  # what cannot be read is refused before anything is measured
             pass
     return runners
+
+
+def _options(model: BenchModel, settings: BenchSettings) -> RunnerOptions:
+    options = settings.runner_options
+    return options if model.dtype is None else replace(options, dtype=Precision(model.dtype))
 
 
 def _measure_cell(runners: Mapping[str, Runner], key: CellKey, job: ProcessJob, watch: Watch) -> None:

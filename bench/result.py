@@ -4,7 +4,7 @@
 
     {"schema": 2,
      "settings": {...},                        # BenchSettings
-     "models": [{"key", "label", "path", "runtime", "facts": {"sha256", "bytes", "arch", "first_token"}}, ...],
+     "models": [{"key", "label", "path", "runtime", "dtype", "facts": {"sha256", "bytes", "arch", ...}}, ...],
      "cells": [{"runtime", "workload", "batch", "seq", "runtimes", "dtypes", "shapes": [{"batch", "seq", "tokens"}],
                 "repetitions": [{"warmups", "samples_ms": {clock: {contestant: [[ms of a call, ...], ...]}},
                                  "other_load", "restarts", "invalid_blocks", "telemetry"}, ...]}, ...],
@@ -136,7 +136,11 @@ class ArtifactFacts:
 class BenchModel:
     """One of the models compared: its key in the samples, the name people see, and where it came from.
 
-    ``runtime`` is the one it runs in whatever the cell's is; None: the cell's.
+    ``runtime`` is the one it runs in whatever the cell's is; None: the cell's. ``dtype`` is its precision whatever the
+    settings say; None: theirs.
+
+    Raises:
+        InputError: if there is no such precision.
     """
 
     key: str
@@ -144,6 +148,11 @@ class BenchModel:
     path: str
     runtime: str | None = None
     facts: ArtifactFacts | None = None
+    dtype: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.dtype is not None and self.dtype not in tuple(Precision):
+            raise InputError(f"{self.label}: precision must be one of {', '.join(Precision)}; got {self.dtype!r}.")
 
     @property
     def arch(self) -> ArchSpec | None:

@@ -34,13 +34,17 @@ LOAD_SECONDS = 0.5
 
 
 def models_from_words(words: Sequence[str]) -> tuple[BenchModel, ...]:
-    """The baseline and the candidates as a command line names them: ``PATH``, or ``PATH@RUNTIME``.
+    """The models as a command line names them: ``PATH``, ``PATH@RUNTIME`` or ``PATH@RUNTIME:DTYPE``.
 
     Raises:
-        InputError: if there is no candidate, or a path holds nothing that can be run.
+        InputError: if there is no candidate, a path holds nothing that can be run, or a precision is none.
     """
-    bound = [_path_and_runtime(word) for word in words]
-    return name_models([path for path, _ in bound], runtimes=[runtime for _, runtime in bound])
+    bound = [_path_runtime_dtype(word) for word in words]
+    return name_models(
+        [path for path, _, _ in bound],
+        runtimes=[runtime for _, runtime, _ in bound],
+        dtypes=[dtype for _, _, dtype in bound],
+    )
 
 
 def sources_from_data(
@@ -227,11 +231,13 @@ def workloads_from_sources(sources: Mapping[str, InputSource]) -> tuple[str, ...
     return (FULL, *(name for name in sources if name != FULL))
 
 
-def _path_and_runtime(word: str) -> tuple[Path, str | None]:
+def _path_runtime_dtype(word: str) -> tuple[Path, str | None, str | None]:
     """A path may hold an @ of its own: only a known runtime behind the last one counts."""
-    path, at, runtime = word.rpartition("@")
-    known = at and runtime in RUNNERS
-    return (Path(path), runtime) if known else (Path(word), None)
+    path, at, bound = word.rpartition("@")
+    runtime, colon, dtype = bound.partition(":")
+    if not at or runtime not in RUNNERS:
+        return Path(word), None, None
+    return Path(path), runtime, dtype if colon else None
 
 
 def _folder_with_tokenizer(models: Sequence[BenchModel]) -> Path:

@@ -110,3 +110,13 @@ def test_the_frontier_shows_measured_and_published_points(tmp_path: Path) -> Non
     Page(page)
     assert "Accuracy against speedup" in page
     assert "Other, hybrid" in page
+
+
+def test_metrics_are_read_from_json(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.json"
+    path.write_text('[{"model": "dense", "metric": "accuracy", "value": 0.91, "task": null}]')
+    assert read_metrics(path, fake_result().models) == Quality("accuracy", "", {"baseline": 0.91})
+    for text, message in (("{}", "must be a JSON list"), ('[{"model": 1}]', "each with model"), ("", "cannot be read")):
+        path.write_text(text)
+        with pytest.raises(InputError, match=message):
+            read_metrics(path, fake_result().models)

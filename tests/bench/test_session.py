@@ -13,6 +13,7 @@ from bench.cell import FULL, Cell
 from bench.compare import measure, merge_cell, missing_blocks
 from bench.contestants import name_models
 from bench.inputs import input_batches
+from bench.ladder import ladder_from_cell
 from bench.paired import BlockPlan
 from bench.process import ProcessJob, Watch
 from bench.result import BenchResult, BenchSettings
@@ -149,6 +150,17 @@ def test_a_job_survives_its_folder(dense: Path, tmp_path: Path) -> None:
     assert replace(again, sources={}) == replace(job, sources={})
     for before, after in zip(TEXTS[FULL](2, 8), again.sources[FULL](2, 8), strict=True):
         assert {name: x.tolist() for name, x in before.items()} == {name: x.tolist() for name, x in after.items()}
+
+
+def test_a_candidate_can_have_a_precision_of_its_own(dense: Path) -> None:
+    models = name_models([dense, dense, dense], runtimes=["torch-cpu", "torch-cpu", None], dtypes=[None, "bf16", None])
+    assert [model.label for model in models] == ["dense @ torch-cpu", "dense @ torch-cpu bf16", "dense"]
+    result = measure(models, replace(QUICK, runtimes=("torch-cpu",)), {})
+    assert [result.cells[0].dtypes[key] for key in ("baseline", "control", "candidate-1", "candidate-2")] == [
+        "fp32", "fp32", "bf16", "fp32"
+    ]  # fmt: skip
+    assert "precision fp32 → bf16" in ladder_from_cell(result, result.cells[0])[1].changed
+    assert BenchResult.from_dict(result.to_dict()) == result
 
 
 def test_a_candidate_can_have_a_runtime_of_its_own(dense: Path) -> None:

@@ -281,6 +281,10 @@ BAD_BENCH = {
     "short ladder": (("--from", "samples.json", "--ladder"), "--ladder needs at least two candidates"),
     "published alone": (("--from", "samples.json", "--published", "reviews.csv"), "--published needs --metrics"),
     "metrics": (("--from", "samples.json", "--metrics", "reviews.csv"), "lacks the columns metric, model, value"),
+    "bound precision": (
+        ("my-bert@ort-cpu:fp7", "my-bert"),
+        "precision must be one of fp32, fp16, bf16, int8; got 'fp7'",
+    ),
     "bound runtime": (("my-bert@tensorrt", "my-bert"), "tensorrt"),
 }
 

@@ -26,7 +26,7 @@ def bench(
         list[str] | None,
         Argument(
             metavar="BASELINE CANDIDATE...",
-            help="Checkpoints, deploy folders, ONNX files; PATH@RUNTIME binds one to a runtime.",
+            help="Checkpoints, deploy folders, ONNX files; PATH@RUNTIME or PATH@RUNTIME:DTYPE binds one.",
             show_default=False,
         ),
     ] = None,
@@ -87,7 +87,8 @@ def bench(
         bool, Option("--ladder", help="Show what each step gives, from model to model in the order given.")
     ] = False,
     metrics: Annotated[
-        Path | None, Option("--metrics", help="CSV of model,metric,value[,task]: plots accuracy against speedup.")
+        Path | None,
+        Option("--metrics", help="CSV (or JSON objects) of model,metric,value[,task]: plots accuracy against speedup."),
     ] = None,
     published: Annotated[
         Path | None,
