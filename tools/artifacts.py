@@ -10,7 +10,7 @@ from exporter.engine.builder import gpu_name_and_capability
 from exporter.engine.library import import_tensorrt
 from exporter.engine.options import Library
 from pruning.errors import InputError
-from tools.stages import DEPLOYED_GRAPH, Facts, Workspace
+from tools.workspace import DEPLOYED_GRAPH, Facts, Workspace
 
 
 def check_buildable(library: str) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 from bench.compare import compare
 from bench.contestants import InputSource
-from bench.result import BenchSettings
+from bench.result import BenchResult, BenchSettings
 from exporter.deploy import FP16_FILE, INT8_FILE, ONNX_FILE, save_client_files
 from exporter.engine.export import engine_from_onnx
 from exporter.engine.options import EngineError, EngineOptions, EnginePrecision, Library
@@ -134,11 +134,15 @@ def short_compare(settings: BenchSettings, inputs: InputSource) -> Compare:
     )
 
     def timed(first: Path, second: Path) -> Speedup:
-        result = compare(second, [first], short, inputs=inputs)
-        ratio = result.comparison(result.cells[0], result.candidates[0].key).ratio
-        return Speedup(ratio.value, min(ratio.low, ratio.value), max(ratio.high, ratio.value))
+        return speedup_from_result(compare(second, [first], short, inputs=inputs))
 
     return timed
+
+
+def speedup_from_result(result: BenchResult) -> Speedup:
+    """Speedup of the first candidate in the first cell."""
+    ratio = result.comparison(result.cells[0], result.candidates[0].key).ratio
+    return Speedup(ratio.value, min(ratio.low, ratio.value), max(ratio.high, ratio.value))
 
 
 def engine_library_options(library: Library, targets: tuple[str, ...]) -> EngineOptions:

@@ -123,6 +123,18 @@ LatencyTables = Annotated[
         "--latency-table", help="--speedup counts time as this file of slimbert bench table has it; may be repeated."
     ),
 ]
+RunLatencyTable = Annotated[
+    str | None,
+    Option("--latency-table", help="--price measured, with this file of slimbert table instead of a new measurement."),
+]
+PriceName = Annotated[
+    str | None,
+    Option(
+        "--price",
+        help="What --speedup counts: flops (the default), or measured: time on this machine, in at most 3 rounds of "
+        "pruning and measuring, which takes minutes longer.",
+    ),
+]
 ScenarioWeights = Annotated[
     str | None, Option("--scenario-weights", help="How much each --latency-table counts, such as 2,1.")
 ]

@@ -11,7 +11,7 @@ import yaml
 
 from bench.environment import environment_from_machine
 from bench.report.run_report import headline_from_report, html_from_report, markdown_from_report
-from bench.report.schema import ModelFacts, ParityRow, RunFacts, build_report
+from bench.report.schema import ModelFacts, ParityRow, Ratio, RunFacts, SpeedRound, build_report
 from bench.result import BenchResult
 from bench.runners.registry import runner_class_from_runtime
 from pruning.atomic import write_json, write_text
@@ -25,9 +25,12 @@ from tools.artifacts import artifact_facts, check_buildable, not_shipped
 from tools.cards import write_run_card
 from tools.console import Steps
 from tools.manifest import MANIFEST, write_manifest
+from tools.measured_pruning import check_measurable
+from tools.pricing import target_from_request
 from tools.run_folder import RunFolder
 from tools.settings import RunSettings
-from tools.stages import STAGES, Facts, Workspace, bench_settings, run_stage
+from tools.stages import STAGES, run_stage
+from tools.workspace import Facts, Workspace, bench_settings
 
 REPORT = "report.json"
 ON_BY_DEFAULT = ("reconstruct", "first-token")
@@ -80,6 +83,7 @@ def prepare(settings: RunSettings, folder: RunFolder, steps: Steps) -> Workspace
         InputError: if something does not fit.
     """
     settings.prune.target.chosen()
+    settings.prune.price.check(settings.prune.target)
     task = task_named(settings.task)
     for runtime in settings.bench.runtime:
         runner_class_from_runtime(runtime)
@@ -97,8 +101,12 @@ def prepare(settings: RunSettings, folder: RunFolder, steps: Steps) -> Workspace
         task.check_truth(splits.evaluation, names)
     params = sum(parameter.numel() for parameter in dense.model.parameters())
     first_token = settings.export.first_token and reads_first_token(dense.model)
-    arch = arch_from_model(dense.model)
-    target = settings.prune.target.target(arch, params, settings.bench.seq[0], first_token=first_token)
+    measured = settings.prune.price.measured
+    target = (
+        None
+        if measured
+        else target_from_request(dense.model, settings.prune, params, settings.bench.seq[0], first_token=first_token)
+    )
     calibration = calibration_from_texts(
         dense.tokenizer,
         splits.train.texts,
@@ -107,7 +115,10 @@ def prepare(settings: RunSettings, folder: RunFolder, steps: Steps) -> Workspace
         max_length=settings.max_length,
         seed=settings.seed,
     )
-    return Workspace(settings, folder, dense, splits, calibration, target, first_token, steps)
+    work = Workspace(settings, folder, dense, splits, calibration, target, first_token, steps)
+    if measured:
+        check_measurable(work)
+    return work
 
 
 def headline(report: dict[str, Any]) -> str:
@@ -123,6 +134,8 @@ def options_from_settings(settings: RunSettings) -> dict[str, Any]:
         "task": settings.task,
         **settings.data.model_dump(),
         **prune.target.model_dump(),
+        "price": prune.price.by,
+        "latency-table": ",".join(prune.price.tables),
         "method": prune.method.value,
         "reconstruct": prune.reconstruct,
         "calibration": prune.calibration,
@@ -170,11 +183,17 @@ def _report(work: Workspace, facts: dict[str, Facts], notes: Sequence[str], comm
         notes=tuple(notes),
         artifacts=artifact_facts(work, facts),
         not_shipped=not_shipped(work, facts),
+        speed_rounds=tuple(_speed_round(x) for x in facts["prune"].get("speed_rounds", ())),
     )
     models = [ModelFacts(**{key: facts[name][key] for key in MODEL_KEYS}) for name in ("baseline", "evaluate")]
     parity = [ParityRow(**row) for row in facts["parity"]["parity"]]
     bench = BenchResult.from_dict(_without_seconds(facts["bench"]))
     return build_report(run_facts, models[0], models[1], parity, bench)
+
+
+def _speed_round(facts: Facts) -> SpeedRound:
+    measured = Ratio(value=facts["measured"], ci95=(facts["low"], facts["high"]))
+    return SpeedRound(asked=facts["asked"], predicted=facts["predicted"], measured=measured, kept=facts["kept"])
 
 
 def _write_reports(work: Workspace, report: dict[str, Any], bench: BenchResult) -> None:
@@ -221,6 +240,7 @@ def _notes(work: Workspace, facts: dict[str, Facts]) -> list[str]:
         )
     )
     notes.extend(pruned["warnings"])
+    notes.extend(pruned.get("speed_notes", ()))
     if work.settings.prune.reconstruct and not pruned["kept_reconstruction"]:
         notes.append("The refitting was taken back, because it did harm on held-out texts.")
     if evaluated["metric"] is None:

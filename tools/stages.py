@@ -4,108 +4,30 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
-from functools import cached_property
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from bench.compare import compare
-from bench.inputs import input_batches
 from bench.result import BenchSettings
-from exporter.deploy import FP16_FILE, INT8_FILE, ONNX_FILE
+from exporter.deploy import FP16_FILE, INT8_FILE
 from exporter.engine.options import EnginePrecision, Library
 from exporter.options import Dialect, GraphOptions
 from exporter.ort_session import predict_from_session, session_from_onnx
 from exporter.parity import Parity, ParityError
 from exporter.text_cases import text_batches, texts_to_json
 from exporter.to_onnx import onnx_from_model
-from pruning.arch import ArchSpec
 from pruning.atomic import write_json
-from pruning.batching import Batch, Encodings, Predict, encode, predict_from_model
-from pruning.budget import Budget
-from pruning.calibration import Calibration
-from pruning.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from pruning.methods.oneshot import OneshotOptions, prune_oneshot
-from pruning.tasks.registry import task_named
-from pruning.tasks.source import Splits
-from pruning.tasks.task import Evaluation, Task, settings_from_config
-from pruning.tasks.text_data import TextData
-from tools.console import Steps
+from pruning.batching import predict_from_model
+from pruning.tasks.task import Evaluation
 from tools.deploying import DeployRequest, engine_library_options, short_compare, write_artifacts, write_engines
+from tools.measured_pruning import prune_in_rounds, prune_to_target
 from tools.model_facts import facts_from_model
-from tools.run_folder import RunFolder
-from tools.settings import BenchGrid, RunSettings
 from tools.verification import parity_rows
+from tools.workspace import DEPLOYED_GRAPH, Facts, Workspace
 
-BENCH_TEXTS = 2000
-PARITY_TEXTS = 128
 CHOICE_TEXTS = 128
 """Training texts that choose what int8 leaves in fp32; others than those it is checked on."""
-DEPLOYED_GRAPH = f"deploy/{ONNX_FILE.as_posix()}"
 EVALUATION_THREADS = 2
-
-Facts = dict[str, Any]
-
-
-@dataclass
-class Workspace:
-    """What the stages share: the request, the dense model and the data (read once), and where things go."""
-
-    settings: RunSettings
-    folder: RunFolder
-    dense: Checkpoint
-    splits: Splits
-    calibration: Calibration
-    target: Budget | ArchSpec
-    first_token: bool
-    steps: Steps
-
-    @property
-    def task(self) -> Task:
-        """The task."""
-        return task_named(self.settings.task)
-
-    @cached_property
-    def compact(self) -> Checkpoint:
-        """The pruned checkpoint, read back from disk."""
-        return load_checkpoint(self.folder.compact)
-
-    @cached_property
-    def parity_texts(self) -> Encodings:
-        """Token ids of the first evaluation texts."""
-        return self.encoded(self.splits.evaluation.subset(range(min(PARITY_TEXTS, len(self.splits.evaluation)))))
-
-    @property
-    def shipped_graphs(self) -> list[str]:
-        """ONNX files that are deployed, relative to the run folder, fp32 first."""
-        failed = {facts["artifact"] for facts in self.facts("parity")["not_shipped"]}
-        names = [facts["path"] for facts in self.facts("export")["artifacts"]]
-        return [name for name in names if name.endswith(".onnx") and name not in failed]
-
-    def facts(self, stage: str) -> Facts:
-        """What an earlier stage found."""
-        facts = self.folder.facts(stage)
-        assert facts is not None, f"stage {stage} is not finished"
-        return facts
-
-    def encoded(self, rows: TextData) -> Encodings:
-        """Rows as token ids, cut as the run asks for."""
-        longest = min(self.settings.max_length, self.dense.model.config.max_position_embeddings)
-        return encode(self.dense.tokenizer, rows.texts, rows.pairs, max_length=longest)
-
-    def bench_inputs(self, batch: int, seq: int) -> list[Batch]:
-        """Real token ids in batches of exactly this shape."""
-        texts = self.splits.evaluation.texts[:BENCH_TEXTS]
-        return input_batches(self.dense.tokenizer, texts, batch, seq, seed=self.settings.seed)
-
-    def evaluate(self, predict: Predict) -> Evaluation | None:
-        """Score on the evaluation data; None if they have no labels and the task needs them."""
-        data = self.splits.evaluation
-        if self.task.needs_truth and not self.task.has_truth(data):
-            return None
-        settings = settings_from_config(self.dense.model.config, max_length=self.settings.max_length)
-        reference = predict_from_model(self.dense.model)
-        return self.task.evaluate(predict, self.dense.tokenizer, data, settings, reference)
 
 
 def baseline(work: Workspace) -> Facts:
@@ -115,31 +37,18 @@ def baseline(work: Workspace) -> Facts:
 
 
 def prune(work: Workspace) -> Facts:
-    """Prune, and write ``compact/``."""
-    asked = work.settings.prune
-    options = OneshotOptions(
-        work.target, asked.method, asked.reconstruct, ffn_multiple=asked.ffn_multiple, seed=work.settings.seed
-    )
-    result = prune_oneshot(work.dense.model, work.calibration, options, work.steps.update)
-    save_checkpoint(result.model, work.dense.tokenizer, work.folder.compact, with_code=work.settings.with_code)
-    return {
-        "budget": None if isinstance(work.target, ArchSpec) else work.target.meaning,
-        "calibration": list(work.calibration.sizes),
-        "divergence": result.divergence,
-        "divergence_unreconstructed": result.divergence_unreconstructed,
-        "kept_reconstruction": result.kept_reconstruction,
-        "rounds": result.rounds,
-        "warnings": list(work.calibration.warnings),
-        "phases": result.seconds,
-    }
+    """Prune, and write ``compact/``: once for a target that is known, else in rounds that are measured."""
+    if work.settings.prune.price.measured:
+        return prune_in_rounds(work)
+    assert work.target is not None
+    return prune_to_target(work, work.target, work.folder.compact)
 
 
 def export(work: Workspace) -> Facts:
     """Write ``deploy/`` and the engines, and the texts that they are checked on."""
     asked = work.settings.export
     write_json(work.folder.texts, texts_to_json(work.parity_texts))
-    options = GraphOptions(dialect=Dialect(asked.dialect), first_token=asked.first_token)
-    settings = _bench_settings(work)
+    options, settings = work.graph_options, work.bench_settings
     choice = work.encoded(work.splits.train.sample(CHOICE_TEXTS, work.settings.seed))
     calibration = list(text_batches(choice).values())
     request = DeployRequest(
@@ -205,7 +114,7 @@ def bench(work: Workspace) -> Facts:
     In ONNX Runtime the dense model is exported like the pruned one, same operators and options. Where other runtimes
     are measured too, each runner prepares both checkpoints in its own way.
     """
-    settings = _bench_settings(work)
+    settings = work.bench_settings
     if set(settings.runtimes) != {"ort-cpu"}:
         return _compare(work, settings, work.dense.path, {"pruned": work.folder.compact})
     dense = work.folder.state / "dense.onnx"
@@ -244,25 +153,6 @@ def _failure(row: Facts) -> str:
         f"difference {row['max_abs_diff']:.2e} in the case {row['worst_case']!r}, allowed {row['tolerance']:.1e}; "
         f"{row['agreement']:.1%} of the decisions on real text agree, at least {row['least_agreement']:.1%} must"
     )
-
-
-def bench_settings(grid: BenchGrid, seed: int) -> BenchSettings:
-    """The benchmark's own settings from the run's."""
-    return BenchSettings(
-        runtimes=grid.runtime,
-        batches=grid.batch,
-        seqs=grid.seq,
-        threads=grid.threads,
-        blocks=grid.blocks,
-        warmup_seconds=grid.warmup_seconds,
-        seed=seed,
-        headline_clock=grid.clock,
-    )
-
-
-def _bench_settings(work: Workspace) -> BenchSettings:
-    """Those of the run: what it deploys may differ from the dense model in precision, and is compared all the same."""
-    return replace(bench_settings(work.settings.bench, work.settings.seed), mixed_precision=True)
 
 
 def _scores(evaluation: Evaluation | None) -> Facts:

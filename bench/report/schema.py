@@ -140,6 +140,19 @@ class NotShipped(_Facts):
     asked: bool
 
 
+class SpeedRound(_Facts):
+    """One pruned model on the way to a requested speedup.
+
+    Latency prices were ``asked`` for a speedup and ``predicted`` one for the model, which then ``measured`` another;
+    ``kept`` if it is the one that was deployed.
+    """
+
+    asked: float
+    predicted: float
+    measured: Ratio
+    kept: bool
+
+
 class RunFacts(_Facts):
     """What was asked, deployed and refused, and what the stages took. ``notes`` are sentences for the reader."""
 
@@ -151,6 +164,7 @@ class RunFacts(_Facts):
     notes: tuple[str, ...] = ()
     artifacts: tuple[ArtifactFacts, ...] = ()
     not_shipped: tuple[NotShipped, ...] = ()
+    speed_rounds: tuple[SpeedRound, ...] = ()
 
 
 class Report(_Facts):
@@ -166,6 +180,7 @@ class Report(_Facts):
     parity: tuple[ParityRow, ...]
     artifacts: tuple[ArtifactFacts, ...] = ()
     not_shipped: tuple[NotShipped, ...] = ()
+    speed_rounds: tuple[SpeedRound, ...] = ()
     seconds: dict[str, float]
     environment: dict[str, Any]
     command: str
@@ -206,6 +221,7 @@ def build_report(
         "parity": [row.model_dump() for row in parity],
         "artifacts": [artifact.model_dump() for artifact in run.artifacts],
         "not_shipped": [artifact.model_dump() for artifact in run.not_shipped],
+        "speed_rounds": [x.model_dump() for x in run.speed_rounds],
         "seconds": run.seconds,
         "environment": _environment(bench),
         "command": run.command,

@@ -1,12 +1,11 @@
 import json
-from dataclasses import replace
 
 import pytest
 
-from bench.table import TableSettings, identity_from_model
 from pruning.checkpoint import load_checkpoint
 from pruning.introspect import arch_from_model
-from pruning.latency_table import LatencyTable, Row, load_table
+from pruning.latency_table import load_table
+from tests.tools.tables import quiet_table
 
 
 def test_a_table_is_written_and_judged(project, slimbert):
@@ -23,15 +22,6 @@ def test_a_table_is_written_and_judged(project, slimbert):
 def test_a_table_needs_a_runtime_that_is_there(slimbert, project):
     code, _, error = slimbert("bench", "table", "my-bert", "--runtime", "abacus", "--out", "table.json")
     assert (code, "runtime 'abacus' is unknown" in error) == (2, True)
-
-
-def quiet_table(project, **identity):
-    """A usable table for ``my-bert`` on this machine, with made-up times."""
-    model = load_checkpoint(project / "my-bert").model
-    arch = arch_from_model(model)
-    heads, ffn = Row(range(5), (0.0, 2.0, 3.0, 4.0, 5.0)), Row((0, max(arch.ffn)), (0.0, 12.0))
-    found = replace(identity_from_model(model, TableSettings(seq=16)), **identity)
-    return LatencyTable(found, "wall", heads, ffn, Row(range(5), range(5)), Row((0, 24), (0.0, 0.3)), 1.0, 0.0, ())
 
 
 PRUNE = ("prune", "my-bert", "--data", "reviews.csv", "--ffn-multiple", "4", "--max-length", "16", "--out", "small")

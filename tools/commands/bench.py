@@ -116,7 +116,7 @@ def bench(
     from bench.report.bench_report import html_from_result, markdown_from_result
     from bench.report.console import console_from_ladder, console_from_result
     from pruning.atomic import write_text
-    from tools import benching, settings, stages
+    from tools import benching, settings, workspace
 
     if from_file is not None:
         result = benching.read(from_file, models or (), copy=json_file)
@@ -140,7 +140,7 @@ def bench(
         )
         workloads = benching.workloads_from_sources(sources)
         asked = replace(
-            stages.bench_settings(grid, seed),
+            workspace.bench_settings(grid, seed),
             calls=calls,
             processes=processes,
             workloads=workloads,

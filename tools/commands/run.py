@@ -33,6 +33,8 @@ def run(
     params: options.Params = None,
     size_bytes: options.Bytes = None,
     shape: options.Shape = None,
+    price: options.PriceName = None,
+    latency_table: options.RunLatencyTable = None,
     method: options.MethodOption = Method.ONESHOT,
     reconstruct: options.Reconstruct = True,
     calibration: options.Calibration = 1024,
@@ -87,7 +89,14 @@ def _settings(given: Mapping[str, Any]) -> RunSettings:
         given,
         data=build(settings.DataSettings, given),
         prune=build(
-            settings.PruneSettings, given, target=build(settings.TargetSettings, given, bytes=given["size_bytes"])
+            settings.PruneSettings,
+            given,
+            target=build(settings.TargetSettings, given, bytes=given["size_bytes"]),
+            price=settings.checked_settings(
+                settings.PriceSettings,
+                by=given["price"],
+                tables=() if given["latency_table"] is None else (given["latency_table"],),
+            ),
         ),
         export=build(
             settings.ExportSettings,

@@ -1,0 +1,205 @@
+"""Pruning to a speedup that is measured: latency table, then rounds of budget, pruning, export and measurement."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, replace
+from pathlib import Path
+from shutil import copytree
+from tempfile import TemporaryDirectory
+
+from bench.compare import compare
+from bench.result import BenchSettings
+from bench.table import TableSettings, identity_from_model, measure_table
+from exporter.fastest import Speedup, faster_onnx_from_model
+from exporter.options import Dialect
+from exporter.to_onnx import onnx_from_model
+from pruning.arch import ArchSpec
+from pruning.atomic import atomic_folder
+from pruning.budget import Budget, smallest_total
+from pruning.checkpoint import load_checkpoint, save_checkpoint
+from pruning.errors import InputError
+from pruning.introspect import arch_from_model
+from pruning.latency_table import LatencyTable, latency_budget, load_table
+from pruning.methods.oneshot import OneshotOptions, prune_oneshot
+from tools.closed_loop import Round, best_round, next_request, out_of_reach_text, require_reachable
+from tools.deploying import short_compare, speedup_from_result
+from tools.pricing import tables_from_files
+from tools.settings import RunSettings
+from tools.workspace import Facts, Workspace
+
+TABLE_FILE = "latency_table.json"
+THREAD = "thread"
+
+
+def table_settings(settings: RunSettings) -> TableSettings:
+    """The table that fits what a run measures first.
+
+    Raises:
+        InputError: if the run measures several runtimes, or exports in a way that tables do not cover.
+    """
+    grid, export = settings.bench, settings.export
+    if len(grid.runtime) > 1:
+        raise InputError(f"measured prices are for one --runtime; got {', '.join(grid.runtime)}. Choose one.")
+    if not export.first_token:
+        raise InputError("measured prices are for graphs with --first-token. Leave --no-first-token out.")
+    standard = grid.runtime == ("ort-cpu",) and Dialect(export.dialect) == Dialect.STANDARD
+    return TableSettings(
+        runtime=grid.runtime[0],
+        batch=grid.batch[0],
+        seq=grid.seq[0],
+        threads=grid.threads,
+        clock=THREAD if grid.clock == THREAD else "wall",
+        seed=settings.seed,
+        dialect=Dialect.STANDARD if standard else None,
+    )
+
+
+def check_measurable(work: Workspace) -> None:
+    """Refuse what cannot be measured, and a table that is not for what the run measures or ends below the request.
+
+    Raises:
+        InputError: naming the difference, or what is reachable.
+    """
+    model, settings = work.dense.model, work.settings
+    wanted = identity_from_model(model, table_settings(settings))
+    for table in tables_from_files(model, settings.prune.price.tables):
+        table.require_identity(wanted)
+        _budget(work, table, _requested(work))
+
+
+def prune_to_target(work: Workspace, target: Budget | ArchSpec, folder: Path) -> Facts:
+    """Prune, and write the checkpoint to ``folder``."""
+    asked = work.settings.prune
+    options = OneshotOptions(
+        target, asked.method, asked.reconstruct, ffn_multiple=asked.ffn_multiple, seed=work.settings.seed
+    )
+    result = prune_oneshot(work.dense.model, work.calibration, options, work.steps.update)
+    save_checkpoint(result.model, work.dense.tokenizer, folder, with_code=work.settings.with_code)
+    return {
+        "budget": None if isinstance(target, ArchSpec) else target.meaning,
+        "calibration": list(work.calibration.sizes),
+        "divergence": result.divergence,
+        "divergence_unreconstructed": result.divergence_unreconstructed,
+        "kept_reconstruction": result.kept_reconstruction,
+        "rounds": result.rounds,
+        "warnings": list(work.calibration.warnings),
+        "phases": result.seconds,
+    }
+
+
+def prune_in_rounds(work: Workspace) -> Facts:
+    """Prune until the measured speedup is the requested one, and copy the best round to ``compact/``.
+
+    The table and every round stay in the run's state: what is there is not measured again.
+
+    Raises:
+        InputError: if the speedup is out of reach.
+    """
+    requested, table = _requested(work), _table(work)
+    prices = _budget(work, table, requested).prices
+    dense = prices.total(arch_from_model(work.dense.model))
+    reachable = dense / smallest_total(prices)
+    floor = f"{prices.fixed / dense:.0%} of the time, embeddings, norms and the head, can not be pruned"
+    found: list[Facts] = []
+    rounds: list[Round] = []
+    while (asked := next_request(requested, rounds, reachable)) is not None:
+        try:
+            found.append(_round(work, table, asked, len(rounds) + 1))
+        except InputError as error:
+            if not rounds:
+                raise
+            raise InputError(f"{out_of_reach_text(requested, rounds, floor)}; for more, {error}") from error
+        rounds.append(Round(**found[-1]["round"]))
+    require_reachable(requested, rounds, reachable, floor)
+    best = best_round(requested, rounds)
+    with atomic_folder(work.folder.compact) as partial:
+        copytree(_round_folder(work, best + 1), partial, dirs_exist_ok=True)
+    speed_rounds = [{**asdict(x), "kept": index == best} for index, x in enumerate(rounds)]
+    notes = _notes(requested, rounds[best], len(rounds), table)
+    return {**found[best]["facts"], "speed_rounds": speed_rounds, "speed_notes": notes}
+
+
+def _notes(requested: float, best: Round, rounds: int, table: LatencyTable) -> list[str]:
+    """What a reader must know about the table and the rounds."""
+    notes = []
+    if not best.reaches(requested):
+        notes.append(
+            f"The requested speedup of {requested:g} was not reached: {best.measured:.3f} after {rounds} rounds."
+        )
+    if table.verdict != "good":
+        notes.append(
+            f"The latency table is {table.verdict}: whole models are up to {table.additivity_error:.0%} away from the "
+            "sum of their sublayers."
+        )
+    return notes
+
+
+def _round(work: Workspace, table: LatencyTable, asked: float, number: int) -> Facts:
+    """Prune to what the prices say, export and measure; or what a finished round found."""
+    name, folder = f"round-{number}", _round_folder(work, number)
+    finished = work.folder.facts(name)
+    if finished is not None:
+        return finished
+    work.steps.note(f"round {number}: asking for {asked:.3f}x")
+    budget = _budget(work, table, asked)
+    facts = prune_to_target(work, budget, folder)
+    arch = arch_from_model(load_checkpoint(folder).model)
+    predicted = budget.spent(arch_from_model(work.dense.model)) / budget.spent(arch)
+    speed = measured_speedup(work, folder)
+    work.steps.note(f"round {number}: predicted {predicted:.3f}x, measured {speed.value:.3f}x")
+    tried = Round(asked, predicted, speed.value, speed.low, speed.high)
+    result = {"round": asdict(tried), "facts": facts}
+    work.folder.finish(name, result)
+    return result
+
+
+def measured_speedup(work: Workspace, folder: Path) -> Speedup:
+    """The checkpoint in ``folder`` against the dense model, as the benchmark of the run will compare them."""
+    settings = _short(work.bench_settings)
+    if settings.runtimes != ("ort-cpu",):
+        result = compare(work.dense.path, [folder], settings, inputs=work.bench_inputs)
+        return speedup_from_result(result)
+    timed, model = short_compare(settings, work.bench_inputs), load_checkpoint(folder).model
+    with TemporaryDirectory(dir=work.folder.state, prefix="export-") as scratch:
+        pruned, dense = Path(scratch, "pruned.onnx"), Path(scratch, "dense.onnx")
+        options = work.graph_options
+        if options.dialect == Dialect.STANDARD:
+            onnx_from_model(model, pruned, options=options)
+        else:
+            found = faster_onnx_from_model(model, pruned, timed, options=options)
+            options = replace(options, dialect=Dialect(found.export.form.dialect))
+        onnx_from_model(work.dense.model, dense, options=options)
+        return timed(pruned, dense)
+
+
+def _short(settings: BenchSettings) -> BenchSettings:
+    return replace(settings, batches=settings.batches[:1], seqs=settings.seqs[:1])
+
+
+def _table(work: Workspace) -> LatencyTable:
+    """The table given, or the one measured in this run."""
+    given = work.settings.prune.price.tables
+    path = Path(given[0]) if given else work.folder.state / TABLE_FILE
+    if not path.is_file():
+        table = measure_table(
+            work.dense.model,
+            table_settings(work.settings),
+            progress=lambda done, total, what: work.steps.update("table", done, total, what),
+        )
+        table.require_usable()
+        table.save(path)
+    return load_table(path)
+
+
+def _budget(work: Workspace, table: LatencyTable, speedup: float) -> Budget:
+    return latency_budget(arch_from_model(work.dense.model), [(table, 1.0)], speedup)
+
+
+def _requested(work: Workspace) -> float:
+    speedup = work.settings.prune.target.speedup
+    assert speedup is not None
+    return speedup
+
+
+def _round_folder(work: Workspace, number: int) -> Path:
+    return work.folder.state / f"round-{number}"
