@@ -10,8 +10,8 @@ from pruning.arch import ArchSpec
 
 CONTRIB = "com.microsoft"
 """Domain of the operators that only ONNX Runtime has."""
-FUSED_ATTENTION = ("Attention", "MultiHeadAttention")
-"""Operators of that domain that hold a whole attention: scores, mask, softmax and contexts."""
+FUSED_ATTENTION = ("Attention", "MultiHeadAttention", "QAttention")
+"""Operators of that domain that hold a whole attention: scores, mask, softmax and contexts. QAttention is int8."""
 
 
 class FusionError(RuntimeError):

@@ -212,6 +212,19 @@ def attention_bias(mask: Tensor, dtype: torch.dtype) -> Tensor:
     return (1.0 - wide.to(dtype)) * torch.finfo(dtype).min
 
 
+def masks_nothing(mask: Tensor) -> bool:
+    """Whether a mask is all ones, so that attention needs no bias; the dense BERT of transformers leaves it out too.
+
+    False wherever the answer would be built into a graph, which must be right for other masks as well, or cannot be
+    read: compiled, exported, traced, or captured from a CUDA stream.
+    """
+    if torch.compiler.is_compiling() or torch.jit.is_tracing() or type(mask) is not Tensor or mask.is_meta:
+        return False
+    if mask.is_cuda and torch.cuda.is_current_stream_capturing():
+        return False
+    return bool((mask == 1).all())
+
+
 class CompactBertModel(CompactBertPreTrainedModel):
     """The bare encoder, with a pooler if ``config.add_pooling_layer``."""
 
@@ -263,7 +276,9 @@ class CompactBertModel(CompactBertPreTrainedModel):
         words = self.embeddings.word_embeddings(input_ids) if inputs_embeds is None else inputs_embeds
         with_weights = bool(self.config.output_attentions if output_attentions is None else output_attentions)
         hidden = self.embeddings(words, token_type_ids, position_ids)
-        bias = None if attention_mask is None else attention_bias(attention_mask, hidden.dtype)
+        bias = None
+        if attention_mask is not None and not masks_nothing(attention_mask):
+            bias = attention_bias(attention_mask, hidden.dtype)
         states, attentions = self.encoder(hidden, bias, with_weights)
         with_states = self.config.output_hidden_states if output_hidden_states is None else output_hidden_states
         return BaseModelOutputWithPooling(

@@ -7,7 +7,7 @@ from torch.nn import functional as F
 from pruning.config import CompactBertConfig
 from pruning.heads import HEAD_CLASSES
 from pruning.introspect import layers_from_model
-from pruning.model import CompactBertModel, attention_bias
+from pruning.model import CompactBertModel, attention_bias, masks_nothing
 from tests.pruning.compact import HEADS, PADDINGS, UNEVEN, largest_gap, pruned_bert, tensors_of, tiny_compact, twin_of
 from tests.tiny import VOCAB, tiny_batch, tiny_bert
 
@@ -287,6 +287,52 @@ def test_an_exported_program_works_at_shapes_not_traced():
     program = torch.export.export(model, (), traced, dynamic_shapes=shapes, strict=False)
     other = tiny_batch(rows=5, length=20, padding="holes")
     torch.testing.assert_close(program.module()(**other).logits, model(**other).logits, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("mask", [torch.ones(2, 3, dtype=torch.long), torch.ones(2, 3, 3), torch.ones(2, 3).bool()])
+def test_a_mask_of_ones_masks_nothing(mask):
+    assert masks_nothing(mask)
+    mask[1, 2] = 0
+    assert not masks_nothing(mask)
+    assert not masks_nothing(torch.ones(2, 3, device="meta"))
+
+
+@pytest.mark.parametrize("head", HEADS)
+def test_a_mask_of_ones_is_no_bias_and_no_other_answer(head, monkeypatch):
+    model, batch = pruned_bert(head).double(), tiny_batch(padding="none")
+    found = model(**batch, **FULL)
+    monkeypatch.setattr("pruning.model.masks_nothing", lambda mask: False)
+    assert largest_gap(model(**batch, **FULL), found) < 1e-12
+    monkeypatch.undo()
+    monkeypatch.setattr("pruning.model.attention_bias", None)  # not called
+    assert largest_gap(model(**batch, **FULL), found) == 0
+
+
+def test_a_program_exported_with_a_mask_of_ones_obeys_other_masks():
+    model = tiny_compact("sequence-classification").requires_grad_(False)
+    program = torch.export.export(model, (), tiny_batch(padding="none"), strict=False).module()
+    for padding in PADDINGS:
+        batch = tiny_batch(padding=padding)
+        torch.testing.assert_close(program(**batch).logits, model(**batch).logits, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit.trace:DeprecationWarning")
+def test_a_traced_model_obeys_other_masks():
+    model = tiny_compact("encoder", return_dict=False).requires_grad_(False)
+    names = ("input_ids", "attention_mask", "token_type_ids")
+    traced = torch.jit.trace(model, [tiny_batch(padding="none")[name] for name in names])
+    for padding in PADDINGS:
+        batch = tiny_batch(padding=padding)
+        found = traced(*[batch[name] for name in names])[0]
+        torch.testing.assert_close(found, model(**batch)[0], rtol=1e-4, atol=1e-4)
+
+
+def test_a_compiled_model_is_one_graph_and_obeys_every_mask():
+    model = tiny_compact("sequence-classification").requires_grad_(False)
+    compiled = torch.compile(model, fullgraph=True, backend="eager")
+    for padding in ("none", *PADDINGS):
+        batch = tiny_batch(padding=padding)
+        torch.testing.assert_close(compiled(**batch).logits, model(**batch).logits, rtol=1e-4, atol=1e-4)
 
 
 def test_new_weights_are_drawn_as_bert_draws_them():

@@ -11,6 +11,7 @@ import pytest
 import torch
 from onnx.reference import ReferenceEvaluator
 
+from exporter.describe import describe_onnx
 from exporter.int8.check import Int8Error, Int8Tolerance
 from exporter.int8.draft import PRECISION_KEY, PRODUCTS_KEY, SCHEME_KEY
 from exporter.int8.dynamic import int8_from_onnx
@@ -58,6 +59,12 @@ def test_every_head_is_close_to_its_source_under_every_mask(tmp_path, head, dial
     for name, value in expected.items():
         assert not torch.equal(found[name], value)
         assert float((found[name] - value).norm() / value.norm()) < 0.2
+
+
+def test_fused_attention_stays_fused_in_int8(tmp_path, contrib):
+    described = describe_onnx(int8_from_onnx(contrib, tmp_path / "int8.onnx", loose(), BATCHES).path)
+    assert described.nodes["com.microsoft::QAttention"] == 2
+    assert (described.fused_attention, described.attention_layers) == (2, 2)
 
 
 def test_weights_are_signed_with_one_scale_per_column(source, export):
