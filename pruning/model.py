@@ -218,7 +218,8 @@ def masks_nothing(mask: Tensor) -> bool:
     False wherever the answer would be built into a graph, which must be right for other masks as well, or cannot be
     read: compiled, exported, traced, or captured from a CUDA stream.
     """
-    if torch.compiler.is_compiling() or torch.jit.is_tracing() or type(mask) is not Tensor or mask.is_meta:
+    tracing = torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
+    if torch.compiler.is_compiling() or tracing or type(mask) is not Tensor or mask.is_meta:
         return False
     if mask.is_cuda and torch.cuda.is_current_stream_capturing():
         return False

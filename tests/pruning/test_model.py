@@ -316,7 +316,7 @@ def test_a_program_exported_with_a_mask_of_ones_obeys_other_masks():
         torch.testing.assert_close(program(**batch).logits, model(**batch).logits, rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.filterwarnings("ignore:.*torch.jit.trace:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")  # tracing is old
 def test_a_traced_model_obeys_other_masks():
     model = tiny_compact("encoder", return_dict=False).requires_grad_(False)
     names = ("input_ids", "attention_mask", "token_type_ids")
