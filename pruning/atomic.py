@@ -23,8 +23,12 @@ def partial_path(target: Path) -> Path:
 
 @contextmanager
 def atomic_file(target: Path) -> Iterator[Path]:
-    """Yield a sibling path to write to; on success it is flushed and renamed to ``target``, else removed."""
-    target.parent.mkdir(parents=True, exist_ok=True)
+    """Yield a sibling path to write to; on success it is flushed and renamed to ``target``, else removed.
+
+    Raises:
+        InputError: if the folder of ``target`` can not be made.
+    """
+    _make_folder(target.parent)
     partial = partial_path(target)
     try:
         yield partial
@@ -42,15 +46,15 @@ def atomic_folder(target: Path) -> Iterator[Path]:
     between the two renames, ``recover_folder`` puts things right.
 
     Raises:
-        InputError: if ``target`` is a file.
+        InputError: if ``target`` is a file, or no folder can be made there.
     """
     if target.is_file():
         raise InputError(f"{target} is a file, and a folder is to be written there. Move it or pass another name.")
-    target.parent.mkdir(parents=True, exist_ok=True)
+    _make_folder(target.parent)
     partial, old = partial_path(target), _old_path(target)
     recover_folder(target)
     shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir()
+    _make_folder(partial)
     try:
         yield partial
         for path in partial.rglob("*"):
@@ -81,6 +85,16 @@ def write_text(target: Path, text: str) -> None:
 def write_json(target: Path, data: object) -> None:
     """Write indented JSON atomically. NaN is refused: no other JSON reader accepts it."""
     write_text(target, json.dumps(data, indent=2, allow_nan=False) + "\n")
+
+
+def _make_folder(folder: Path) -> None:
+    """Make a folder where one can be made; some places, such as /proc, take none and say that they do not exist."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except (FileNotFoundError, NotADirectoryError, FileExistsError) as error:
+        raise InputError(
+            f"no folder can be made at {folder} ({error.strerror}). Choose another place to write to."
+        ) from error
 
 
 def _old_path(target: Path) -> Path:

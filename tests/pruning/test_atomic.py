@@ -220,3 +220,13 @@ def test_a_file_is_not_replaced_by_a_folder(tmp_path):
     with pytest.raises(InputError, match="out is a file, and a folder is to be written there"):
         write_folder(target)
     assert target.read_text() == "mine"
+
+
+@pytest.mark.parametrize("write", [atomic_file, atomic_folder])
+def test_places_that_take_no_folder_are_named(tmp_path, write):
+    (tmp_path / "file").touch()
+    with (
+        pytest.raises(InputError, match=r"no folder can be made at .*Choose another place to write to"),
+        write(tmp_path / "file" / "below" / "target"),
+    ):
+        pass
