@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import product
 from pathlib import Path
 
@@ -88,7 +89,7 @@ def measure(
     for job in jobs:
         if job.first_blocks:
             run = measure_process if settings.processes == 1 else measure_in_fresh_process
-            run(job, Watch(state.step, lambda cell, job=job: state.add(cell, job.process)))  # type: ignore[misc]
+            run(job, Watch(state.step, partial(state.add, job.process)))
     return state.result
 
 
@@ -211,6 +212,6 @@ class _State:
         self.done += 1
         self.progress(self.done, self.total, what)
 
-    def add(self, cell: Cell, process: int) -> None:
+    def add(self, process: int, cell: Cell) -> None:
         self.result = replace(self.result, cells=merge_cell(self.result.cells, cell, process))
         self.keep(self.result)

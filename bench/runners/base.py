@@ -49,6 +49,23 @@ class Limits:
 
 
 @dataclass(frozen=True)
+class Traits:
+    """What is known of a model once it is loaded.
+
+    Args:
+        dtype: precision really in use: fp32, fp16, bf16 or int8.
+        limits: what the model accepts.
+        input_names: the parts of a batch that it reads.
+        output_names: what it answers with.
+    """
+
+    dtype: str
+    limits: Limits
+    input_names: tuple[str, ...]
+    output_names: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class RunnerOptions:
     """How a runtime is to run a model.
 
@@ -89,6 +106,9 @@ class Runner(ABC):
 
     Loading has two steps, so that a model measured twice is converted once: ``prepare`` makes the file or folder that
     the runtime loads, ``load`` loads it.
+
+    Args:
+        traits: of the loaded model.
     """
 
     runtime: ClassVar[str]
@@ -96,6 +116,9 @@ class Runner(ABC):
     """What may be asked for in ``RunnerOptions.dtype``."""
     on_gpu: ClassVar[bool] = False
     """Whether a GPU does the work."""
+
+    def __init__(self, traits: Traits) -> None:
+        self._traits = traits
 
     @classmethod
     def missing(cls) -> str | None:
@@ -125,25 +148,29 @@ class Runner(ABC):
             InputError: if the runtime is missing, would fall back to another device, or refuses the model.
         """
 
+    @final
     @property
-    @abstractmethod
     def dtype(self) -> str:
         """Precision really in use: fp32, fp16, bf16 or int8."""
+        return self._traits.dtype
 
+    @final
     @property
-    @abstractmethod
     def limits(self) -> Limits:
         """What the model accepts."""
+        return self._traits.limits
 
+    @final
     @property
-    @abstractmethod
     def input_names(self) -> tuple[str, ...]:
         """The parts of a batch that the model reads."""
+        return self._traits.input_names
 
+    @final
     @property
-    @abstractmethod
     def output_names(self) -> tuple[str, ...]:
         """What ``run`` answers with."""
+        return self._traits.output_names
 
     @property
     def device(self) -> Device | None:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from bench.device import Device, cuda_device, missing_cuda
 from bench.device_timer import GPU_CLOCK, time_on_device
-from bench.runners.base import DEFAULTS, Bound, Outputs, Runner, RunnerOptions, Variant
+from bench.runners.base import DEFAULTS, Bound, Outputs, Runner, RunnerOptions, Traits, Variant
 from pruning.batching import Batch
 from pruning.errors import InputError
 
@@ -28,6 +28,7 @@ class DeviceRunner(Runner):
     """A model on an accelerator. One stream does all the work; see `bench.device.Device`.
 
     Args:
+        traits: of the loaded model.
         device: that holds the model.
         variant: of every launch; None leaves the choice to `tune`, and is eager until then.
     """
@@ -35,7 +36,8 @@ class DeviceRunner(Runner):
     on_gpu: ClassVar[bool] = True
     variants: ClassVar[tuple[Variant, ...]] = (Variant.EAGER, Variant.CUDA_GRAPH)
 
-    def __init__(self, device: Device, variant: Variant | None) -> None:
+    def __init__(self, traits: Traits, device: Device, variant: Variant | None) -> None:
+        super().__init__(traits)
         if variant is not None and variant not in self.variants:
             raise InputError(f"{self.runtime} has no variant {variant}; it has {', '.join(self.variants)}.")
         self._device, self._variant = device, variant

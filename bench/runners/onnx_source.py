@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import onnx
 
 from bench.runners.artifact import DEPLOYED, Artifact, artifact_from_path
-from bench.runners.base import Limits, Precision
+from bench.runners.base import Limits, Precision, Traits
 from exporter.onnx_file import read_onnx
 from exporter.options import Dialect, Dtype, GraphOptions
 from exporter.to_onnx import onnx_from_model
 from pruning.checkpoint import load_checkpoint
 from pruning.errors import InputError
+
+if TYPE_CHECKING:
+    from onnxruntime import InferenceSession
 
 INT8_TYPES = {onnx.TensorProto.INT8, onnx.TensorProto.UINT8}
 DEPLOYED_FILES = {
@@ -45,6 +49,17 @@ def onnx_from_artifact(path: Path, scratch: Path, dtype: Precision | None, diale
     if dtype is not None and found != dtype:
         raise InputError(f"{file} is {found}, not {dtype}; pass a file of that precision, or a checkpoint to export.")
     return file
+
+
+def traits_from_session(session: InferenceSession, path: Path) -> Traits:
+    """What a session of ONNX Runtime and its file tell; the precision is that of the weights in the file."""
+    graph = read_onnx(path).graph
+    return Traits(
+        dtype=dtype_from_graph(graph),
+        limits=limits_from_onnx(path, graph),
+        input_names=tuple(value.name for value in session.get_inputs()),
+        output_names=tuple(value.name for value in session.get_outputs()),
+    )
 
 
 def dtype_from_graph(graph: onnx.GraphProto) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Self, final
 
-from bench.runners.base import DEFAULTS, Limits, Outputs, Precision, Runner, RunnerOptions
+from bench.runners.base import DEFAULTS, Outputs, Precision, Runner, RunnerOptions, Traits
 from bench.runners.onnx_source import limits_from_onnx, onnx_from_artifact
 from exporter import openvino_session
 from exporter.onnx_file import read_onnx
@@ -24,11 +24,16 @@ class OpenVinoRunner(Runner):
     runtime: ClassVar[str] = "openvino"
     precisions: ClassVar[tuple[Precision, ...]] = (Precision.FP32, Precision.BF16, Precision.INT8)
 
-    def __init__(self, compiled: CompiledModel, path: Path, limits: Limits) -> None:
+    def __init__(self, compiled: CompiledModel, path: Path) -> None:
+        super().__init__(
+            Traits(
+                dtype=openvino_session.precision_from_compiled(compiled),
+                limits=limits_from_onnx(path, read_onnx(path).graph),
+                input_names=openvino_session.input_names(compiled),
+                output_names=openvino_session.output_names(compiled),
+            )
+        )
         self._predict = openvino_session.predict_from_compiled(compiled, path)
-        self._input_names = openvino_session.input_names(compiled)
-        self._output_names = openvino_session.output_names(compiled)
-        self._dtype, self._limits = openvino_session.precision_from_compiled(compiled), limits
 
     @classmethod
     def missing(cls) -> str | None:
@@ -47,30 +52,10 @@ class OpenVinoRunner(Runner):
         """Compile the ONNX file, and refuse a precision that the compiled model does not have."""
         bf16 = options.dtype is Precision.BF16
         compiled = openvino_session.compiled_from_onnx(prepared, threads=threads, bf16=bf16)
-        runner = cls(compiled, prepared, limits_from_onnx(prepared, read_onnx(prepared).graph))
+        runner = cls(compiled, prepared)
         if options.dtype is not None and runner.dtype != options.dtype:
             raise InputError(f"OpenVINO computes {prepared} in {runner.dtype} on this CPU, not in {options.dtype}.")
         return runner
-
-    @property
-    def dtype(self) -> str:
-        """Precision of the products of the compiled model."""
-        return self._dtype
-
-    @property
-    def limits(self) -> Limits:
-        """As the configuration beside the file says, else as the graph shows."""
-        return self._limits
-
-    @property
-    def input_names(self) -> tuple[str, ...]:
-        """The graph's inputs."""
-        return self._input_names
-
-    @property
-    def output_names(self) -> tuple[str, ...]:
-        """The graph's outputs."""
-        return self._output_names
 
     def run(self, batch: Batch) -> Outputs:
         """One inference, outputs as tensors."""

@@ -5,9 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Self, final
 
-from bench.runners.base import DEFAULTS, Limits, Outputs, Precision, Runner, RunnerOptions
-from bench.runners.onnx_source import dtype_from_graph, limits_from_onnx, onnx_from_artifact
-from exporter.onnx_file import read_onnx
+from bench.runners.base import DEFAULTS, Outputs, Precision, Runner, RunnerOptions, Traits
+from bench.runners.onnx_source import onnx_from_artifact, traits_from_session
 from exporter.options import Dialect
 from exporter.ort_session import missing_onnxruntime, predict_from_session, session_from_onnx
 from pruning.batching import Batch
@@ -23,11 +22,9 @@ class OrtCpuRunner(Runner):
     runtime: ClassVar[str] = "ort-cpu"
     precisions: ClassVar[tuple[Precision, ...]] = (Precision.FP32, Precision.FP16, Precision.INT8)
 
-    def __init__(self, session: InferenceSession, dtype: str, limits: Limits) -> None:
+    def __init__(self, session: InferenceSession, traits: Traits) -> None:
+        super().__init__(traits)
         self._predict = predict_from_session(session)
-        self._input_names = tuple(value.name for value in session.get_inputs())
-        self._output_names = tuple(value.name for value in session.get_outputs())
-        self._dtype, self._limits = dtype, limits
 
     @classmethod
     def missing(cls) -> str | None:
@@ -43,28 +40,8 @@ class OrtCpuRunner(Runner):
     @classmethod
     def load(cls, prepared: Path, threads: int, options: RunnerOptions = DEFAULTS) -> Self:
         """Open a session on the ONNX file."""
-        session, graph = session_from_onnx(prepared, threads=threads), read_onnx(prepared).graph
-        return cls(session, dtype_from_graph(graph), limits_from_onnx(prepared, graph))
-
-    @property
-    def dtype(self) -> str:
-        """Precision of the weights in the file."""
-        return self._dtype
-
-    @property
-    def limits(self) -> Limits:
-        """As the configuration beside the file says, else as the graph shows."""
-        return self._limits
-
-    @property
-    def input_names(self) -> tuple[str, ...]:
-        """The graph's inputs."""
-        return self._input_names
-
-    @property
-    def output_names(self) -> tuple[str, ...]:
-        """The graph's outputs."""
-        return self._output_names
+        session = session_from_onnx(prepared, threads=threads)
+        return cls(session, traits_from_session(session, prepared))
 
     def run(self, batch: Batch) -> Outputs:
         """One run of the session, outputs as tensors."""

@@ -11,10 +11,9 @@ import torch
 from torch import Tensor
 
 from bench.device import Device, missing_cuda
-from bench.runners.base import DEFAULTS, Limits, Outputs, Precision, RunnerOptions, Variant
+from bench.runners.base import DEFAULTS, Outputs, Precision, RunnerOptions, Variant
 from bench.runners.device_runner import CAPTURE_RUNS, DeviceRunner, gpu_of
-from bench.runners.onnx_source import dtype_from_graph, limits_from_onnx, onnx_from_artifact
-from exporter.onnx_file import read_onnx
+from bench.runners.onnx_source import onnx_from_artifact, traits_from_session
 from exporter.options import Dialect
 from exporter.ort_cuda import ELEMENT_TYPES, bound_launch, cuda_session_from_onnx, missing_ort_cuda
 from exporter.ort_session import check_right_padded, is_right_padding_only, metadata_from_session
@@ -42,13 +41,11 @@ class OrtCudaRunner(DeviceRunner):
     precisions: ClassVar[tuple[Precision, ...]] = (Precision.FP32, Precision.FP16)
 
     def __init__(self, path: Path, open_session: OpenSession, device: Device, variant: Variant | None = None) -> None:
-        super().__init__(device, variant)
         self._open, self._sessions, self._graph_ids = open_session, dict[Variant, "InferenceSession"](), count(1)
-        session, graph = self._session(Variant.EAGER), read_onnx(path).graph
+        session = self._session(Variant.EAGER)
+        super().__init__(traits_from_session(session, path), device, variant)
         self._outputs = {value.name: (value.type, value.shape) for value in session.get_outputs()}
-        self._inputs = tuple(value.name for value in session.get_inputs())
         self._right_padding = is_right_padding_only(metadata_from_session(session))
-        self._dtype, self._limits = dtype_from_graph(graph), limits_from_onnx(path, graph)
 
     @classmethod
     def missing(cls) -> str | None:
@@ -70,26 +67,6 @@ class OrtCudaRunner(DeviceRunner):
             return cuda_session_from_onnx(prepared, options.gpu, device.stream, cuda_graph=cuda_graph)
 
         return cls(prepared, open_session, device, options.variant)
-
-    @property
-    def dtype(self) -> str:
-        """Precision of the weights in the file."""
-        return self._dtype
-
-    @property
-    def limits(self) -> Limits:
-        """As the configuration beside the file says, else as the graph shows."""
-        return self._limits
-
-    @property
-    def input_names(self) -> tuple[str, ...]:
-        """The graph's inputs."""
-        return self._inputs
-
-    @property
-    def output_names(self) -> tuple[str, ...]:
-        """The graph's outputs."""
-        return tuple(self._outputs)
 
     def check(self, batch: Batch) -> None:
         """Refuse masks that the file is wrong for."""

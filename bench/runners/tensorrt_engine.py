@@ -10,7 +10,7 @@ from torch import Tensor
 
 from bench.device import Device, missing_cuda
 from bench.runners.artifact import Artifact, artifact_from_path
-from bench.runners.base import DEFAULTS, Limits, Outputs, Precision, RunnerOptions, Variant
+from bench.runners.base import DEFAULTS, Limits, Outputs, Precision, RunnerOptions, Traits, Variant
 from bench.runners.device_runner import DeviceRunner, gpu_of
 from bench.runners.onnx_source import limits_from_config
 from exporter.engine.library import import_tensorrt
@@ -21,7 +21,11 @@ from pruning.errors import InputError
 
 
 class EngineRunner(DeviceRunner):
-    """An engine, launched on the device's stream; its precision is the one proven from its layers."""
+    """An engine, launched on the device's stream.
+
+    Its precision is the one proven from its layers, its longest sequence that of its profiles; the vocabulary is that
+    of a configuration beside the engine.
+    """
 
     library: ClassVar[Library]
     precisions: ClassVar[tuple[Precision, ...]] = (Precision.FP32, Precision.FP16, Precision.BF16, Precision.INT8)
@@ -29,8 +33,12 @@ class EngineRunner(DeviceRunner):
     def __init__(
         self, engine: TensorRtEngine, device: Device, variant: Variant | None = None, *, vocab_size: int | None = None
     ) -> None:
-        super().__init__(device, variant)
-        self._engine, self._vocab_size = engine, vocab_size
+        longest = max(profile.sequence[2] for profile in engine.record.profiles)
+        dtype = str(engine.record.proven_precision)
+        super().__init__(
+            Traits(dtype, Limits(vocab_size, longest), engine.input_names, engine.output_names), device, variant
+        )
+        self._engine = engine
 
     @classmethod
     def missing(cls) -> str | None:
@@ -64,26 +72,6 @@ class EngineRunner(DeviceRunner):
         config = limits_from_config(prepared)
         engine = load_engine(prepared, device=options.gpu)
         return cls(engine, gpu_of(options), options.variant, vocab_size=config.vocab_size if config else None)
-
-    @property
-    def dtype(self) -> str:
-        """As proven from the layers of the engine."""
-        return str(self._engine.record.proven_precision)
-
-    @property
-    def limits(self) -> Limits:
-        """The longest sequence of the profiles; the vocabulary is that of a configuration beside the engine."""
-        return Limits(self._vocab_size, max(profile.sequence[2] for profile in self._engine.record.profiles))
-
-    @property
-    def input_names(self) -> tuple[str, ...]:
-        """The engine's inputs."""
-        return self._engine.input_names
-
-    @property
-    def output_names(self) -> tuple[str, ...]:
-        """The engine's outputs."""
-        return self._engine.output_names
 
     def launcher(self, inputs: Mapping[str, Tensor], unpadded: bool, variant: Variant) -> Callable[[], Outputs]:
         """One enqueue, or the recording of one."""

@@ -8,16 +8,8 @@ from typing import ClassVar, Self, final
 import torch
 from transformers import PreTrainedModel
 
-from bench.runners.base import DEFAULTS, Limits, Outputs, Precision, Runner, RunnerOptions
-from bench.runners.torch_model import (
-    BATCH_NAMES,
-    DTYPE_NAMES,
-    checkpoint_from_artifact,
-    forward,
-    limits_from_model,
-    output_names,
-    torch_model,
-)
+from bench.runners.base import DEFAULTS, Outputs, Precision, Runner, RunnerOptions
+from bench.runners.torch_model import checkpoint_from_artifact, forward, torch_model, traits_from_model
 from pruning.batching import Batch
 
 
@@ -32,6 +24,7 @@ class TorchCpuRunner(Runner):
     precisions: ClassVar[tuple[Precision, ...]] = (Precision.FP32, Precision.BF16, Precision.FP16)
 
     def __init__(self, model: PreTrainedModel, threads: int) -> None:
+        super().__init__(traits_from_model(model))
         self._model = model
         self._threads_before = torch.get_num_threads()
         torch.set_num_threads(threads)
@@ -46,26 +39,6 @@ class TorchCpuRunner(Runner):
     def load(cls, prepared: Path, threads: int, options: RunnerOptions = DEFAULTS) -> Self:
         """Load the checkpoint."""
         return cls(torch_model(prepared, options.dtype), threads)
-
-    @property
-    def dtype(self) -> str:
-        """Precision of the weights."""
-        return DTYPE_NAMES[self._model.dtype]
-
-    @property
-    def limits(self) -> Limits:
-        """As the configuration says."""
-        return limits_from_model(self._model)
-
-    @property
-    def input_names(self) -> tuple[str, ...]:
-        """All of a batch."""
-        return BATCH_NAMES
-
-    @property
-    def output_names(self) -> tuple[str, ...]:
-        """As the head has them."""
-        return output_names(self._model)
 
     def run(self, batch: Batch) -> Outputs:
         """One forward pass, answered in fp32."""

@@ -12,17 +12,9 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from bench.device import Device
-from bench.runners.base import DEFAULTS, Limits, Outputs, Precision, RunnerOptions, Variant
+from bench.runners.base import DEFAULTS, Outputs, Precision, RunnerOptions, Variant
 from bench.runners.device_runner import DeviceRunner, gpu_of
-from bench.runners.torch_model import (
-    BATCH_NAMES,
-    DTYPE_NAMES,
-    checkpoint_from_artifact,
-    forward,
-    limits_from_model,
-    output_names,
-    torch_model,
-)
+from bench.runners.torch_model import checkpoint_from_artifact, forward, torch_model, traits_from_model
 
 RECOMPILATIONS = 1024
 """One for each shape of each model. PyTorch's own limit of 8 would end a grid with an error."""
@@ -43,7 +35,7 @@ class TorchCudaRunner(DeviceRunner):
     def __init__(
         self, model: PreTrainedModel, device: Device, variant: Variant | None = None, *, backend: str = "inductor"
     ) -> None:
-        super().__init__(device, variant)
+        super().__init__(traits_from_model(model), device, variant)
         self._model = model.to(device.torch_device)
         torch._dynamo.config.recompile_limit = RECOMPILATIONS
         self._compiled = torch.compile(self._model, backend=backend, dynamic=False, fullgraph=True)
@@ -58,26 +50,6 @@ class TorchCudaRunner(DeviceRunner):
     def load(cls, prepared: Path, threads: int, options: RunnerOptions = DEFAULTS) -> Self:
         """Load the checkpoint onto the GPU."""
         return cls(torch_model(prepared, options.dtype), gpu_of(options), options.variant)
-
-    @property
-    def dtype(self) -> str:
-        """Precision of the weights."""
-        return DTYPE_NAMES[self._model.dtype]
-
-    @property
-    def limits(self) -> Limits:
-        """As the configuration says."""
-        return limits_from_model(self._model)
-
-    @property
-    def input_names(self) -> tuple[str, ...]:
-        """All of a batch."""
-        return BATCH_NAMES
-
-    @property
-    def output_names(self) -> tuple[str, ...]:
-        """As the head has them."""
-        return output_names(self._model)
 
     def launcher(self, inputs: Mapping[str, Tensor], unpadded: bool, variant: Variant) -> Callable[[], Outputs]:
         """One forward pass; a compiled one is specialised to these shapes, and never falls back to eager."""

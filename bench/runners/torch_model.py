@@ -10,7 +10,7 @@ import torch
 from transformers import PreTrainedModel
 
 from bench.runners.artifact import Artifact, artifact_from_path
-from bench.runners.base import Limits, Outputs, Precision
+from bench.runners.base import Limits, Outputs, Precision, Traits
 from pruning.batching import OUTPUT_NAMES, Batch
 from pruning.checkpoint import load_checkpoint
 from pruning.errors import InputError
@@ -55,11 +55,11 @@ def forward(model: Callable[..., Any], batch: Batch) -> Outputs:
     return {name: outputs[name] for name in OUTPUT_NAMES if name in outputs}
 
 
-def output_names(model: PreTrainedModel) -> tuple[str, ...]:
-    """What `forward` answers with."""
-    return HEAD_OUTPUTS[head_from_model(model)]
-
-
-def limits_from_model(model: PreTrainedModel) -> Limits:
-    """As the configuration says."""
-    return Limits(model.config.vocab_size, model.config.max_position_embeddings)
+def traits_from_model(model: PreTrainedModel) -> Traits:
+    """Precision of the weights, limits as the configuration says, and what `forward` answers with."""
+    return Traits(
+        dtype=DTYPE_NAMES[model.dtype],
+        limits=Limits(model.config.vocab_size, model.config.max_position_embeddings),
+        input_names=BATCH_NAMES,
+        output_names=HEAD_OUTPUTS[head_from_model(model)],
+    )

@@ -112,7 +112,7 @@ def test_read_only_folder(tmp_path):
 
 def test_file_where_a_folder_should_be(tmp_path):
     (tmp_path / "file").write_text("kept")
-    with pytest.raises(InputError, match="no folder can be made at .*file.*Choose another place"):
+    with pytest.raises(InputError, match=r"no folder can be made at .*file.*Choose another place"):
         onnx_from_model(tiny_bert(), tmp_path / "file" / "model.onnx")
     assert (tmp_path / "file").read_text() == "kept"
 
