@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pruning.errors import InputError
+from pruning.owned_folder import check_owner
 
 STATES, REQUEST = ".training", "request.json"
 
@@ -36,17 +36,7 @@ class TrainingFolder:
         Raises:
             InputError: if it does not.
         """
-        out = self.out
-        if not out.exists() or (out.is_dir() and not any(out.iterdir())):
-            return
-        stored = self._stored_request()
-        if stored is None:
-            raise InputError(f"{out} exists and holds no {self.kind} run. Choose another output folder.")
-        if not resume:
-            raise InputError(f"{out} already holds a {self.kind} run. Pass --resume, or choose another output folder.")
-        if stored != request:
-            changed = ", ".join(name for name in request if stored.get(name) != request[name])
-            raise InputError(f"{out} holds a run with other settings: {changed}. Choose another output folder.")
+        check_owner(self.out, self._stored_request(), request, kind=f"{self.kind} run", resume=resume)
 
     def _stored_request(self) -> dict[str, Any] | None:
         try:

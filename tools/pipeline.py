@@ -15,13 +15,13 @@ from bench.report.schema import ModelFacts, ParityRow, Ratio, RunFacts, SpeedRou
 from bench.result import BenchResult
 from bench.runners.registry import runner_class_from_runtime
 from pruning.atomic import write_json, write_text
-from pruning.calibration import calibration_from_texts
 from pruning.checkpoint import load_checkpoint
 from pruning.errors import InputError
 from pruning.introspect import arch_from_model, head_from_model, reads_first_token
 from pruning.tasks.registry import task_named
 from pruning.tasks.source import load_splits
 from tools.artifacts import artifact_facts, check_buildable, not_shipped
+from tools.calibrating import calibration_from_rows
 from tools.cards import write_run_card
 from tools.console import Steps
 from tools.manifest import MANIFEST, write_manifest
@@ -107,10 +107,9 @@ def prepare(settings: RunSettings, folder: RunFolder, steps: Steps) -> Workspace
         if measured
         else target_from_request(dense.model, settings.prune, params, settings.bench.seq[0], first_token=first_token)
     )
-    calibration = calibration_from_texts(
-        dense.tokenizer,
-        splits.train.texts,
-        splits.train.pairs,
+    calibration = calibration_from_rows(
+        dense,
+        splits.train,
         examples=settings.prune.calibration,
         max_length=settings.max_length,
         seed=settings.seed,

@@ -13,6 +13,7 @@ from typing import Any
 
 from pruning.atomic import recover_folder, write_json
 from pruning.errors import InputError
+from pruning.owned_folder import check_owner
 from tools.settings import RunSettings
 
 STATE = ".slimbert"
@@ -66,17 +67,8 @@ class RunFolder:
         Raises:
             InputError: if it holds something else.
         """
-        stored = self._stored_settings()
-        if stored is None:
-            if self.path.exists() and not self._is_free():
-                raise InputError(f"{self.path} exists and holds no run. Choose another --out.")
-            return
         wanted = settings.model_dump(mode="json")
-        if stored != wanted:
-            changed = ", ".join(sorted(name for name in wanted if stored.get(name) != wanted[name]))
-            raise InputError(f"{self.path} holds a run with other settings ({changed}). Choose another --out.")
-        if not resume:
-            raise InputError(f"{self.path} already holds this run. Pass --resume to continue it, or another --out.")
+        check_owner(self.path, self._stored_settings(), wanted, kind="run", resume=resume, remains={STATE})
 
     def claim(self, settings: RunSettings) -> None:
         """Write the settings, and undo what a killed process may have left half-renamed."""
@@ -84,10 +76,6 @@ class RunFolder:
             recover_folder(self.path / name)
         if self._stored_settings() is None:
             write_json(self.state / "settings.json", settings.model_dump(mode="json"))
-
-    def _is_free(self) -> bool:
-        """Empty, or stopped before it was claimed."""
-        return self.path.is_dir() and {path.name for path in self.path.iterdir()} <= {STATE}
 
     def _stored_settings(self) -> dict[str, Any] | None:
         return self.facts("settings")

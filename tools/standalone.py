@@ -14,7 +14,6 @@ from exporter.ort_session import predict_from_session, session_from_onnx
 from pruning.arch import ArchSpec
 from pruning.atomic import write_json
 from pruning.batching import Predict, predict_from_model
-from pruning.calibration import calibration_from_texts
 from pruning.checkpoint import load_checkpoint, load_tokenizer, save_checkpoint
 from pruning.errors import InputError
 from pruning.finetune import FinetuneOptions
@@ -24,6 +23,7 @@ from pruning.methods.oneshot import OneshotOptions, prune_oneshot
 from pruning.tasks.registry import task_named
 from pruning.tasks.source import load_evaluation, load_splits
 from pruning.tasks.task import Task, settings_from_config
+from tools.calibrating import calibration_from_rows
 from tools.console import Steps
 from tools.exporting import require_free
 from tools.model_facts import facts_from_model
@@ -48,13 +48,8 @@ def prune(model: str, data: DataSettings, request: PruneSettings, text: TextSett
     first_token = reads_first_token(dense.model)
     target = target_from_request(dense.model, request, before["params"], text.seq, first_token=first_token)
     rows = load_splits(data.source, seed=text.seed).train
-    calibration = calibration_from_texts(
-        dense.tokenizer,
-        rows.texts,
-        rows.pairs,
-        examples=request.calibration,
-        max_length=min(text.max_length, dense.model.config.max_position_embeddings),
-        seed=text.seed,
+    calibration = calibration_from_rows(
+        dense, rows, examples=request.calibration, max_length=text.max_length, seed=text.seed
     )
     options = OneshotOptions(
         target, request.method, request.reconstruct, ffn_multiple=request.ffn_multiple, seed=text.seed

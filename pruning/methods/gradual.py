@@ -30,6 +30,7 @@ from pruning.errors import InputError
 from pruning.introspect import arch_from_model
 from pruning.methods.oneshot import OneshotOptions, prune_oneshot
 from pruning.objective import Objective
+from pruning.owned_folder import check_owner
 from pruning.training import TrainingOptions, train
 
 RECORD, PRUNED, STATES, REQUEST = "gradual.json", "pruned", "states", "request.json"
@@ -203,13 +204,9 @@ def _claim(out: Path, student: Checkpoint, options: GradualOptions, loss: Distil
         stored = None
     except (OSError, ValueError) as error:
         raise InputError(f"{out / REQUEST} cannot be read ({error}). Choose another output folder.") from error
-    if stored is None and out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise InputError(f"{out} exists and holds no gradual run. Choose another output folder.")
+    check_owner(out, stored, request, kind="gradual run", resume=True)
     if stored is None:
         write_json(out / REQUEST, request)
-    elif stored != request:
-        changed = ", ".join(name for name in request if stored.get(name) != request[name])
-        raise InputError(f"{out} holds a run with other settings: {changed}. Choose another output folder.")
 
 
 def _request(student: Checkpoint, options: GradualOptions, loss: Distillation) -> dict[str, Any]:

@@ -175,14 +175,14 @@ def test_resume_of_a_finished_run_returns_its_result(base: Path, finished: Finet
 
 def test_refuses_a_folder_with_another_run(base: Path, finished: FinetuneResult) -> None:
     before = weights(finished.checkpoint)
-    with pytest.raises(InputError, match="already holds a fine-tuning run"):
+    with pytest.raises(InputError, match="already holds this fine-tuning run"):
         finetune(options(base, finished.checkpoint), sentiment())
     assert all(torch.equal(before[name], tensor) for name, tensor in weights(finished.checkpoint).items())
 
 
 def test_refuses_to_resume_with_other_settings(base: Path, finished: FinetuneResult) -> None:
     changed = options(base, finished.checkpoint, training=replace(FAST, seed=1))
-    with pytest.raises(InputError, match="other settings: training, data_sha256"):
+    with pytest.raises(InputError, match=r"other settings \(data_sha256, training\)"):
         finetune(changed, sentiment("fine"), resume=True)
 
 

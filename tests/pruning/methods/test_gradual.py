@@ -107,7 +107,7 @@ def test_a_stopped_run_ends_like_an_uninterrupted_one(setting, family, tmp_path,
 
 def test_other_settings_are_another_run(setting, family):
     options = replace(OPTIONS, distillation=DistillationOptions(hidden=0.2))
-    with pytest.raises(InputError, match="holds a run with other settings: distillation"):
+    with pytest.raises(InputError, match=r"holds a gradual run with other settings \(distillation\)"):
         run(setting, family[0], options)
 
 
