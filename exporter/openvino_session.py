@@ -89,9 +89,9 @@ def predict_from_compiled(compiled: CompiledModel, path: Path) -> Predict:
         path: the file it was made from, which knows its masks.
     """
     request = compiled.create_infer_request()
-    props = {prop.key: prop.value for prop in read_onnx(path).metadata_props}
-    right_padding = is_right_padding_only(metadata_from_props(props))
-    inputs, outputs = input_names(compiled), output_names(compiled)
+    model = read_onnx(path)
+    right_padding = is_right_padding_only(metadata_from_props({x.key: x.value for x in model.metadata_props}))
+    inputs, outputs = input_names(model.graph), output_names(model.graph)
 
     def predict(batch: Batch) -> dict[str, Tensor]:
         if right_padding:
@@ -102,14 +102,15 @@ def predict_from_compiled(compiled: CompiledModel, path: Path) -> Predict:
     return predict
 
 
-def input_names(compiled: CompiledModel) -> tuple[str, ...]:
-    """Names of the inputs."""
-    return tuple(port.get_any_name() for port in compiled.inputs)
+def input_names(graph: onnx.GraphProto) -> tuple[str, ...]:
+    """Names of the inputs in the file. OpenVINO gives a value more names when it removes an operator after it."""
+    stored = {tensor.name for tensor in graph.initializer}
+    return tuple(value.name for value in graph.input if value.name not in stored)
 
 
-def output_names(compiled: CompiledModel) -> tuple[str, ...]:
-    """Names of the outputs."""
-    return tuple(port.get_any_name() for port in compiled.outputs)
+def output_names(graph: onnx.GraphProto) -> tuple[str, ...]:
+    """Names of the outputs in the file, for the same reason."""
+    return tuple(value.name for value in graph.output)
 
 
 def precision_from_compiled(compiled: CompiledModel) -> str:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from bench.profiling.breakdown import ProfiledCall, Work
 from bench.profiling.places import NOWHERE, Place, place_from_names
+from exporter.onnx_file import read_onnx
 from exporter.openvino_session import compiled_from_onnx, input_names
 from pruning.batching import Batch
 
@@ -34,7 +35,7 @@ def profile_openvino(path: Path, batches: Sequence[Batch], threads: int, scratch
         InputError: as `exporter.openvino_session.compiled_from_onnx`.
     """
     compiled = compiled_from_onnx(path, threads=threads, counters=True)
-    places, names = places_by_operator(compiled), input_names(compiled)
+    places, names = places_by_operator(compiled), input_names(read_onnx(path).graph)
     request = compiled.create_infer_request()
     means: list[ProfiledCall] = []
     totals_s: list[float] = []

@@ -25,12 +25,13 @@ class OpenVinoRunner(Runner):
     precisions: ClassVar[tuple[Precision, ...]] = (Precision.FP32, Precision.BF16, Precision.INT8)
 
     def __init__(self, compiled: CompiledModel, path: Path) -> None:
+        graph = read_onnx(path).graph
         super().__init__(
             Traits(
                 dtype=openvino_session.precision_from_compiled(compiled),
-                limits=limits_from_onnx(path, read_onnx(path).graph),
-                input_names=openvino_session.input_names(compiled),
-                output_names=openvino_session.output_names(compiled),
+                limits=limits_from_onnx(path, graph),
+                input_names=openvino_session.input_names(graph),
+                output_names=openvino_session.output_names(graph),
             )
         )
         self._predict = openvino_session.predict_from_compiled(compiled, path)

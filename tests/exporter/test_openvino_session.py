@@ -6,6 +6,7 @@ import sys
 
 import openvino
 import pytest
+import torch
 
 from exporter.int8.dynamic import int8_from_onnx
 from exporter.int8.qdq import activation_ranges, qdq_from_onnx
@@ -50,6 +51,16 @@ def test_fused_operators_of_onnxruntime_are_understood(tmp_path):
     batch = tiny_batch(padding="holes")
     found = predict_from_compiled(compiled_from_onnx(path), path)(batch)["logits"]
     assert (found - predict_from_session(session_from_onnx(path))(batch)["logits"]).abs().max() < 1e-4
+
+
+def test_an_output_keeps_its_name_where_openvino_removes_the_bias_before_it(tmp_path):
+    model = tiny_bert()
+    torch.nn.init.zeros_(model.classifier.bias)
+    path = onnx_from_model(model, tmp_path / "model.onnx").path
+    compiled, batch = compiled_from_onnx(path), tiny_batch()
+    assert compiled.outputs[0].get_names() == {"logits", "classifier/MatMul"}
+    found = predict_from_compiled(compiled, path)(batch)
+    assert (found["logits"] - predict_from_session(session_from_onnx(path))(batch)["logits"]).abs().max() < 1e-4
 
 
 def test_symmetric_qdq_runs_in_int8_and_answers_like_the_float_file(file, tmp_path):
