@@ -25,7 +25,7 @@ from bench.cell import Cell
 from bench.compare import measure
 from bench.contestants import name_models
 from bench.device_timer import ENQUEUE_CLOCK, GPU_CLOCK, is_launch_bound
-from bench.result import BenchResult, BenchSettings
+from bench.result import BenchModel, BenchResult, BenchSettings
 from bench.runners.registry import RUNNERS
 from bench.samples_file import read_samples, write_samples
 from pruning.atomic import write_text
@@ -53,11 +53,11 @@ def main(arguments: list[str] | None = None) -> None:
         raise SystemExit(f"no GPU runtime: {RUNNERS['torch-cuda'].missing()}")
     described = json.loads(options.shapes.read_text(encoding="utf-8"))
     dense = checkpoint(options.out / "models" / "dense", dense_model(described))
-    results = [
-        measured(options, dense, checkpoint(options.out / "models" / name, compact_model(described, shape)), run)
+    candidates = [
+        checkpoint(options.out / "models" / name, compact_model(described, shape))
         for name, shape in described["shapes"].items()
-        for run in runs(runtimes)
     ]
+    results = [measured(options, [dense, *candidates], run) for run in runs(runtimes)]
     write_text(options.out / "shapes.md", table(results))
     print(table(results))
 
@@ -107,10 +107,10 @@ def checkpoint(folder: Path, model: PreTrainedModel) -> Path:
     return folder
 
 
-def measured(options: argparse.Namespace, dense: Path, candidate: Path, run: tuple[str, str]) -> BenchResult:
-    """One candidate in one runtime and precision: what its samples file lacks, measured and added."""
+def measured(options: argparse.Namespace, models: list[Path], run: tuple[str, str]) -> BenchResult:
+    """All shapes in one runtime and precision, interleaved: what the samples file lacks, measured and added."""
     runtime, dtype = run
-    file = options.out / f"{candidate.name}-{runtime}-{dtype}.json"
+    file = options.out / f"{runtime}-{dtype}.json"
     settings = BenchSettings(
         runtimes=(runtime,),
         batches=tuple(options.batch),
@@ -123,7 +123,7 @@ def measured(options: argparse.Namespace, dense: Path, candidate: Path, run: tup
     )
     previous = read_samples(file) if file.exists() else None
     return measure(
-        name_models([dense, candidate]),
+        name_models(models),
         settings,
         {},
         previous=previous,
@@ -142,22 +142,22 @@ def table(results: list[BenchResult]) -> str:
         "",
         "| shape | runtime | dtype | clock | batch | sequence | dense, ms | candidate, ms | speedup | variants | |",
         "|---|---|---|---|---:|---:|---:|---:|---|---|---|",
-        *(row(result, cell) for result in results for cell in result.cells),
+        *(row(result, cell, key) for result in results for key in result.candidates for cell in result.cells),
     ]
     return "\n".join([*lines, ""])
 
 
-def row(result: BenchResult, cell: Cell) -> str:
-    """One cell: medians, ratio, the variants that were fastest, and whether the host was the limit."""
-    clock, key = result.settings.headline_clock, result.candidates[0].key
-    dense, candidate = (cell.latency(name, clock).p50_ms for name in ("baseline", key))
-    ratio = result.comparison(cell, key).ratio
-    variants = " / ".join(fastest(cell, name) for name in ("baseline", key))
+def row(result: BenchResult, cell: Cell, model: BenchModel) -> str:
+    """One shape in one cell: medians, ratio, the variants that were fastest, and whether the host was the limit."""
+    clock = result.settings.headline_clock
+    dense, candidate = (cell.latency(name, clock).p50_ms for name in ("baseline", model.key))
+    ratio = result.comparison(cell, model.key).ratio
+    variants = " / ".join(fastest(cell, name) for name in ("baseline", model.key))
     bound = GPU_CLOCK in cell.clocks and is_launch_bound(
         *(cell.latency("baseline", name).p50_ms for name in (GPU_CLOCK, ENQUEUE_CLOCK))
     )
     return (
-        f"| {result.candidates[0].label} | {cell.runtime} | {cell.dtypes['baseline']} | {clock} | {cell.batch} | "
+        f"| {model.label} | {cell.runtime} | {cell.dtypes['baseline']} | {clock} | {cell.batch} | "
         f"{cell.seq} | {dense:.3f} | {candidate:.3f} | {ratio.value:.2f} ({ratio.low:.2f} to {ratio.high:.2f}) | "
         f"{variants} | {'launch-bound' if bound else ''} |"
     )
