@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bench.result import ArtifactFacts
-from bench.runners.artifact import DEPLOYED, Artifact, artifact_from_path
+from bench.runners.artifact import Artifact, artifact_from_path
+from exporter.deploy import ONNX_FILE
 from exporter.describe import describe_onnx
 from pruning.arch import ArchSpec
 from pruning.checkpoint import read_config
@@ -26,7 +27,7 @@ def artifact_facts(path: Path) -> ArtifactFacts:
         files, arch = sorted(path.glob("*.safetensors")), arch_from_folder(path)
         first_token = classifies_sequences(path)
     else:
-        files = [path / DEPLOYED if kind is Artifact.DEPLOY_FOLDER else path]
+        files = [path / ONNX_FILE if kind is Artifact.DEPLOY_FOLDER else path]
         found = describe_onnx(files[0]) if files[0].suffix == ".onnx" else None
         arch = None if found is None else found.arch
         first_token = found is not None and found.form is not None and found.form.first_token

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 from bench.result import BenchResult
-from pruning.atomic import write_text
+from pruning.atomic import require_writable, write_text
 from pruning.errors import InputError
 
 
@@ -36,11 +36,12 @@ def read_samples(path: Path) -> BenchResult:
 
 
 def require_samples_or_nothing(path: Path) -> None:
-    """Refuse to write over a file that holds anything but samples.
+    """Refuse to write over a file that holds anything but samples, or where the disk takes no files.
 
     Raises:
-        InputError: if there is such a file.
+        InputError: if it is so.
     """
+    require_writable(path)
     if path.exists():
         try:
             read_samples(path)

@@ -26,7 +26,7 @@ from time import perf_counter
 import onnx_ir as ir
 import torch
 from onnxscript.rewriter.ort_fusions import optimize_for_ort
-from transformers import BertConfig, BertForSequenceClassification, PreTrainedModel
+from transformers import BertConfig, BertForSequenceClassification, PreTrainedModel, PreTrainedTokenizerBase
 from transformers import logging as hf_logging
 
 from bench.cell import BASELINE
@@ -46,7 +46,7 @@ from exporter.to_onnx import finite_masking, onnx_from_model
 from pruning.arch import ArchSpec
 from pruning.atomic import write_text
 from pruning.batching import Batch, bucketed_batches, encode, predict_from_model
-from pruning.checkpoint import load_checkpoint, save_checkpoint
+from pruning.checkpoint import load_checkpoint, load_tokenizer, read_config, save_checkpoint
 from pruning.config import CompactBertConfig
 from pruning.heads import HEAD_CLASSES
 from pruning.introspect import arch_from_model
@@ -79,6 +79,11 @@ class Subject:
         """Whether it is the family's dense model."""
         return self.path == self.dense
 
+    def models(self) -> tuple[PreTrainedModel, PreTrainedModel]:
+        """The model and its family's dense one, each read once."""
+        model = load_checkpoint(self.path).model
+        return model, model if self.is_dense else load_checkpoint(self.dense).model
+
 
 @dataclass(frozen=True)
 class Variant:
@@ -105,10 +110,10 @@ def main() -> None:
     warnings.simplefilter("ignore")
     hf_logging.set_verbosity_error()
     hf_logging.disable_progress_bar()
-    tokenizer = load_checkpoint(options.model[0].split("=", 1)[1]).tokenizer
+    tokenizer = tokenizer_of(Path(options.model[0].split("=", 1)[1]))
     texts = load_evaluation(DataSource(options.data)).sample(64, seed=0).texts
     batches = [item.batch for item in bucketed_batches(encode(tokenizer, texts), 32)]
-    for subject in subjects(options):
+    for subject in subjects(options, tokenizer):
         facts = options.out / f"{subject.name}.json"
         if not facts.is_file():
             print(f"{subject.name} ...", file=sys.stderr, flush=True)
@@ -116,7 +121,12 @@ def main() -> None:
     write_text(options.out.with_suffix(".md"), report(options))
 
 
-def subjects(options: argparse.Namespace) -> Iterator[Subject]:
+def tokenizer_of(folder: Path) -> PreTrainedTokenizerBase:
+    """The tokenizer of a checkpoint, without its weights."""
+    return load_tokenizer(folder, read_config(folder)["vocab_size"])
+
+
+def subjects(options: argparse.Namespace, tokenizer: PreTrainedTokenizerBase) -> Iterator[Subject]:
     """The models that were named, then those of the shapes file."""
     named = [entry.split("=", 1) for entry in options.model]
     for name, path in named:
@@ -124,7 +134,6 @@ def subjects(options: argparse.Namespace) -> Iterator[Subject]:
     if options.shapes is None:
         return
     shapes = json.loads(options.shapes.read_text(encoding="utf-8"))
-    tokenizer = load_checkpoint(named[0][1]).tokenizer
     arch = ArchSpec.from_lists(shapes["hidden_size"], shapes["head_dim"], [12] * 12, [3072] * 12)
     dense = random_checkpoint(options.scratch / "bert-base", arch, tokenizer)
     yield Subject("bert-base", dense, dense)
@@ -134,7 +143,7 @@ def subjects(options: argparse.Namespace) -> Iterator[Subject]:
             yield Subject(name, random_checkpoint(options.scratch / name, arch, tokenizer), dense)
 
 
-def random_checkpoint(folder: Path, arch: ArchSpec, tokenizer: object) -> Path:
+def random_checkpoint(folder: Path, arch: ArchSpec, tokenizer: PreTrainedTokenizerBase) -> Path:
     """A BERT-base classifier of this shape with random weights."""
     if not (folder / "config.json").is_file():
         torch.manual_seed(0)
@@ -155,14 +164,14 @@ def examine(subject: Subject, batches: Sequence[Batch], options: argparse.Namesp
     """Everything about one subject, as plain data."""
     folder = options.scratch / f"{subject.name}-files"
     folder.mkdir(parents=True, exist_ok=True)
-    model = load_checkpoint(subject.path).model
+    model, dense_model = subject.models()
     variants = list(exported(subject, model, batches, folder, options))
     rows = [description(variant, model) for variant in variants]
     dense = folder / "dense.onnx"
-    onnx_from_model(load_checkpoint(subject.dense).model, dense, options=GraphOptions(dialect=Dialect.ORT_CPU))
+    onnx_from_model(dense_model, dense, options=GraphOptions(dialect=Dialect.ORT_CPU))
     result = timed(dense, variants)
     ratio = {
-        str(seq): arch_from_model(load_checkpoint(subject.dense).model).encoder_flops(seq, first_token=True)
+        str(seq): arch_from_model(dense_model).encoder_flops(seq, first_token=True)
         / arch_from_model(model).encoder_flops(seq, first_token=True)
         for seq in SEQS
     }

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TypeVar
 
+from exporter.choices import choice_from_text
 from pruning.errors import InputError
 
 OPSETS = (20, 21, 22, 23)
@@ -79,12 +79,12 @@ class GraphOptions:
     fp32_parts: tuple[Fp32Part, ...] | None = None
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "dialect", _choice("dialect", Dialect, self.dialect))
-        object.__setattr__(self, "dtype", _choice("dtype", Dtype, self.dtype))
+        object.__setattr__(self, "dialect", choice_from_text("dialect", Dialect, self.dialect))
+        object.__setattr__(self, "dtype", choice_from_text("dtype", Dtype, self.dtype))
         if self.pooling is not None:
-            object.__setattr__(self, "pooling", _choice("pooling", Pooling, self.pooling))
+            object.__setattr__(self, "pooling", choice_from_text("pooling", Pooling, self.pooling))
         if self.fp32_parts is not None:
-            parts = {_choice("fp32_parts", Fp32Part, part) for part in self.fp32_parts}
+            parts = {choice_from_text("fp32_parts", Fp32Part, part) for part in self.fp32_parts}
             object.__setattr__(self, "fp32_parts", tuple(part for part in Fp32Part if part in parts))
         self._check()
 
@@ -113,13 +113,3 @@ class GraphOptions:
         if self.fp32_parts is not None:
             return (self.fp32_parts,)
         return tuple(parts for parts in FP32_CHOICES if not (self.fused and Fp32Part.SOFTMAX in parts))
-
-
-Choice = TypeVar("Choice", bound=StrEnum)
-
-
-def _choice(name: str, kind: type[Choice], value: str) -> Choice:
-    known = {member.value: member for member in kind}
-    if value not in known:
-        raise InputError(f"{name} must be one of {', '.join(known)}; got {value!r}.")
-    return known[value]

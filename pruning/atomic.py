@@ -12,6 +12,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryFile
 
 from pruning.errors import InputError
 
@@ -66,6 +67,28 @@ def atomic_folder(target: Path) -> Iterator[Path]:
     finally:
         shutil.rmtree(partial, ignore_errors=True)
         recover_folder(target)
+
+
+def require_writable(target: Path) -> None:
+    """Find out before the work that its result can not be written; leaves nothing behind.
+
+    The disk is asked, not the permission bits, which an administrator or a read-only file system makes untrue.
+
+    Args:
+        target: the file or folder to write; its folders need not exist yet.
+
+    Raises:
+        InputError: if the nearest folder that exists takes no new file.
+    """
+    folder = next(parent for parent in (target.absolute(), *target.absolute().parents) if parent.exists())
+    if folder == target.absolute() and not folder.is_dir():
+        folder = folder.parent  # a file is replaced by a rename
+    try:
+        TemporaryFile(dir=folder).close()
+    except OSError as error:
+        raise InputError(
+            f"{target} can not be written: {folder} takes no files ({error.strerror}). Choose another place."
+        ) from error
 
 
 def recover_folder(target: Path) -> None:

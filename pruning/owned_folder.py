@@ -6,6 +6,7 @@ from collections.abc import Mapping, Set
 from pathlib import Path
 from typing import Any
 
+from pruning.atomic import require_writable
 from pruning.errors import InputError
 
 
@@ -29,8 +30,9 @@ def check_owner(
         remains: names in a folder that count as free, such as what a run leaves that was stopped at its very start.
 
     Raises:
-        InputError: if it holds something else.
+        InputError: if it holds something else, or the disk takes no files.
     """
+    require_writable(out)
     if stored is None:
         if out.exists() and not (out.is_dir() and {path.name for path in out.iterdir()} <= remains):
             raise InputError(f"{out} exists and holds no {kind}. Choose another output folder.")

@@ -18,7 +18,7 @@ from exporter.int8.options import Int8Options, refuse_dynamic_int8
 from exporter.int8.qdq import activation_ranges, qdq_from_onnx
 from exporter.options import Dialect, Dtype, GraphOptions
 from exporter.to_onnx import OnnxExport, onnx_from_model
-from pruning.atomic import atomic_folder
+from pruning.atomic import atomic_folder, require_writable
 from pruning.batching import Batch, bucketed_batches, encode
 from pruning.checkpoint import Checkpoint, load_checkpoint
 from pruning.errors import InputError
@@ -121,13 +121,14 @@ def export_engine(checkpoint: str, library: Library, request: ExportRequest, out
 
 
 def require_free(out: Path) -> None:
-    """Make sure that a folder can be written.
+    """Make sure that a folder can be written, before the work is done.
 
     Raises:
-        InputError: if something is there.
+        InputError: if something is there, or the disk takes no files.
     """
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise InputError(f"{out} exists and is not an empty folder. Choose another --out.")
+    require_writable(out)
 
 
 def engine_source(

@@ -11,7 +11,8 @@ from rich.table import Table
 from rich.text import Text
 from safetensors import safe_open
 
-from bench.runners.artifact import DEPLOYED, Artifact, artifact_from_path
+from bench.runners.artifact import Artifact, artifact_from_path
+from exporter.deploy import ONNX_FILE
 from exporter.describe import describe_onnx
 from pruning.checkpoint import load_checkpoint
 from pruning.errors import InputError
@@ -33,7 +34,7 @@ def inspect(path: Path) -> dict[str, Any]:
     kind = artifact_from_path(path)
     if kind is Artifact.CHECKPOINT:
         return _checkpoint_facts(path)
-    return _onnx_facts(path if path.is_file() else path / DEPLOYED)
+    return _onnx_facts(path if path.is_file() else path / ONNX_FILE)
 
 
 def table_from_facts(facts: Mapping[str, Any]) -> Group:

@@ -8,7 +8,8 @@ from typing import Any
 
 from transformers import AutoConfig, PretrainedConfig, PreTrainedTokenizerBase
 
-from bench.runners.artifact import DEPLOYED, Artifact, artifact_from_path
+from bench.runners.artifact import Artifact, artifact_from_path
+from exporter.deploy import ONNX_FILE
 from exporter.describe import describe_onnx
 from exporter.ort_session import predict_from_session, session_from_onnx
 from pruning.arch import ArchSpec
@@ -123,7 +124,7 @@ def _predictor(model: str, task: Task) -> tuple[Predict, PreTrainedTokenizerBase
         loaded = load_checkpoint(model)
         task.check_head(head_from_model(loaded.model))
         return predict_from_model(loaded.model), loaded.tokenizer, loaded.model.config
-    file = path if path.is_file() else path / DEPLOYED
+    file = path if path.is_file() else path / ONNX_FILE
     session = session_from_onnx(file, threads=EVALUATION_THREADS)
     head = describe_onnx(file).head
     if head is not None:

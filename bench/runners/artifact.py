@@ -5,9 +5,9 @@ from __future__ import annotations
 from enum import Enum
 from pathlib import Path
 
+from exporter.deploy import ONNX_FILE
 from pruning.errors import InputError
 
-DEPLOYED = Path("onnx") / "model.onnx"
 ENGINE_SUFFIX = ".engine"
 
 
@@ -32,11 +32,11 @@ def artifact_from_path(path: Path) -> Artifact:
         return Artifact.ONNX_FILE
     if path.is_file() and path.suffix == ENGINE_SUFFIX:
         return Artifact.ENGINE
-    if (path / DEPLOYED).is_file() and not any(path.glob("*.safetensors")):
+    if (path / ONNX_FILE).is_file() and not any(path.glob("*.safetensors")):
         return Artifact.DEPLOY_FOLDER
     if (path / "config.json").is_file():
         return Artifact.CHECKPOINT
     raise InputError(
         f"cannot run {path}: expected a checkpoint folder (config.json, model.safetensors), "
-        f"a deploy folder ({DEPLOYED.as_posix()}), an .onnx file or an {ENGINE_SUFFIX} file."
+        f"a deploy folder ({ONNX_FILE.as_posix()}), an .onnx file or an {ENGINE_SUFFIX} file."
     )

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 
 import onnx
 
-from bench.runners.artifact import DEPLOYED, Artifact, artifact_from_path
+from bench.runners.artifact import Artifact, artifact_from_path
 from bench.runners.base import Limits, Precision, Traits
+from exporter.deploy import FP16_FILE, INT8_FILE, ONNX_FILE
 from exporter.onnx_file import read_onnx
 from exporter.options import Dialect, Dtype, GraphOptions
 from exporter.to_onnx import onnx_from_model
@@ -20,11 +21,7 @@ if TYPE_CHECKING:
     from onnxruntime import InferenceSession
 
 INT8_TYPES = {onnx.TensorProto.INT8, onnx.TensorProto.UINT8}
-DEPLOYED_FILES = {
-    Precision.FP32: DEPLOYED,
-    Precision.FP16: DEPLOYED.with_name("model_fp16.onnx"),
-    Precision.INT8: DEPLOYED.with_name("model_quantized.onnx"),
-}
+DEPLOYED_FILES = {Precision.FP32: ONNX_FILE, Precision.FP16: FP16_FILE, Precision.INT8: INT8_FILE}
 
 
 def onnx_from_artifact(path: Path, scratch: Path, dtype: Precision | None, dialect: Dialect) -> Path:
@@ -44,9 +41,11 @@ def onnx_from_artifact(path: Path, scratch: Path, dtype: Precision | None, diale
         raise InputError(f"{path} is {kind.value}; measure it with --runtime tensorrt or tensorrt-rtx.")
     if kind is Artifact.CHECKPOINT:
         return _exported(path, scratch, dtype or Precision.FP32, dialect)
-    file = path if kind is Artifact.ONNX_FILE else path / DEPLOYED_FILES.get(dtype or Precision.FP32, DEPLOYED)
+    file = path if kind is Artifact.ONNX_FILE else path / DEPLOYED_FILES.get(dtype or Precision.FP32, ONNX_FILE)
+    if dtype is None:
+        return file
     found = dtype_from_graph(read_onnx(file).graph)
-    if dtype is not None and found != dtype:
+    if found != dtype:
         raise InputError(f"{file} is {found}, not {dtype}; pass a file of that precision, or a checkpoint to export.")
     return file
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +13,7 @@ from exporter.engine.options import EngineError, EngineOptions, EnginePrecision
 from exporter.engine.profile_shapes import ProfileShapes, check_profiles, default_profiles
 from exporter.engine.record import EngineRecord, record_path
 from exporter.engine.source import EngineSource, source_from_onnx
-from pruning.atomic import atomic_file
+from pruning.atomic import atomic_file, require_writable
 from pruning.errors import InputError
 
 
@@ -73,9 +72,7 @@ def _check_writable(target: Path) -> None:
     """A build takes minutes on some machines: find out before it that its result cannot be written."""
     if target.is_dir():
         raise InputError(f"{target} is a folder; pass the file to write, such as {target / 'model.engine'}.")
-    folder = next(parent for parent in target.absolute().parents if parent.exists())
-    if not folder.is_dir() or not os.access(folder, os.W_OK):
-        raise InputError(f"{folder} is not a folder that can be written to; choose another place for {target.name}.")
+    require_writable(target)
 
 
 def _check_precision(graph: EngineSource, wanted: EnginePrecision) -> None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import TypeVar
 
+from exporter.choices import choice_from_text
 from exporter.engine.profile_shapes import ProfileShapes
 from pruning.errors import InputError
 
@@ -79,9 +79,9 @@ class EngineOptions:
     allow_unfused: bool = False
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "library", _choice("library", Library, self.library))
-        object.__setattr__(self, "precision", _choice("precision", EnginePrecision, self.precision))
-        compatibility = _choice("hardware_compatibility", HardwareCompatibility, self.hardware_compatibility)
+        object.__setattr__(self, "library", choice_from_text("library", Library, self.library))
+        object.__setattr__(self, "precision", choice_from_text("precision", EnginePrecision, self.precision))
+        compatibility = choice_from_text("hardware_compatibility", HardwareCompatibility, self.hardware_compatibility)
         object.__setattr__(self, "hardware_compatibility", compatibility)
         self._check_level()
         self._check_library_knows()
@@ -104,13 +104,3 @@ class EngineOptions:
                 f"targets {', '.join(self.targets)}: tensorrt builds for the GPU of this machine only; leave them out, "
                 "or use tensorrt-rtx."
             )
-
-
-Choice = TypeVar("Choice", bound=StrEnum)
-
-
-def _choice(name: str, kind: type[Choice], value: str) -> Choice:
-    known = {member.value: member for member in kind}
-    if value not in known:
-        raise InputError(f"{name} must be one of {', '.join(known)}; got {value!r}.")
-    return known[value]

@@ -5,8 +5,17 @@ from pathlib import Path
 
 import pytest
 
-from pruning.atomic import atomic_file, atomic_folder, partial_path, recover_folder, write_json, write_text
+from pruning.atomic import (
+    atomic_file,
+    atomic_folder,
+    partial_path,
+    recover_folder,
+    require_writable,
+    write_json,
+    write_text,
+)
 from pruning.errors import InputError
+from tests.read_only import read_only
 
 
 class Killed(BaseException):
@@ -37,6 +46,23 @@ def names(folder):
 
 def no_space(*_args, **_kwargs):
     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+@pytest.mark.parametrize("target", ["new", "deep/er/new", "old.txt", "."])
+def test_a_place_that_takes_files_is_left_as_it_was(tmp_path, target):
+    (tmp_path / "old.txt").write_text("old")
+    require_writable(tmp_path / target)
+    assert names(tmp_path) == ["old.txt"]
+
+
+def test_a_place_that_takes_no_files_is_found_before_the_work(tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("old")
+    with pytest.raises(InputError, match=r"new can not be written: .*file takes no files \(Not a directory\)"):
+        require_writable(tmp_path / "file" / "new")
+    monkeypatch.setattr("pruning.atomic.TemporaryFile", read_only)
+    with pytest.raises(InputError, match=r"out can not be written: .* takes no files \(Read-only file system\)"):
+        require_writable(tmp_path / "deep" / "out")
+    assert names(tmp_path) == ["file"]
 
 
 def test_a_file_appears_complete(tmp_path):

@@ -115,9 +115,12 @@ def bench(
     from bench.experiments.load import QueueRules
     from bench.report.bench_report import html_from_result, markdown_from_result
     from bench.report.console import console_from_ladder, console_from_result
-    from pruning.atomic import write_text
+    from pruning.atomic import require_writable, write_text
     from tools import benching, settings, workspace
 
+    for page in (html_file, markdown_file):
+        if page is not None:
+            require_writable(page)
     if from_file is not None:
         result = benching.read(from_file, models or (), copy=json_file)
     else:

@@ -34,8 +34,10 @@ def table(
 ) -> None:
     """Measure a latency table, with which prune and run reach a requested speedup."""
     from bench.table import TableSettings
+    from pruning.atomic import require_writable
     from tools import latency_tables
 
+    require_writable(out)
     settings = TableSettings(runtime, dtype, batch, seq, threads, blocks, clock, seed, dialect)
     measured = latency_tables.measure(model, settings)
     measured.save(out)

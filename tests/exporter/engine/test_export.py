@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import importlib.util
-import os
 import shutil
 import sys
 from pathlib import Path
@@ -22,6 +21,7 @@ from exporter.to_onnx import onnx_from_model
 from pruning.errors import InputError
 from tests.exporter.compact import tiny_compact
 from tests.exporter.engine.fake_tensorrt import FakeTensorRt, layer_json
+from tests.read_only import read_only
 from tests.tiny import randomise, tiny_batch
 
 needs_rtx = pytest.mark.skipif(
@@ -145,8 +145,8 @@ def test_folder_in_place_of_a_file(tmp_path, half):
 
 
 def test_folder_that_cannot_be_written_is_found_before_the_build(tmp_path, half, monkeypatch):
-    monkeypatch.setattr(os, "access", lambda path, mode: False)
-    with pytest.raises(InputError, match=r"is not a folder that can be written to; choose another place for m\.engine"):
+    monkeypatch.setattr("pruning.atomic.TemporaryFile", read_only)
+    with pytest.raises(InputError, match=r"m\.engine can not be written: .* takes no files .* Choose another place"):
         engine_from_onnx(half, tmp_path / "new" / "m.engine", EngineOptions(**RTX, precision="fp16"))
     assert not (tmp_path / "new").exists()
 
