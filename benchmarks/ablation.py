@@ -24,6 +24,7 @@ import torch
 from torch import Tensor
 
 from bench.environment import environment_from_machine
+from pruning import calibration
 from pruning.atomic import write_text
 from pruning.batching import Batch, bucketed_batches, encode, predict_from_model
 from pruning.budget import flops_budget
@@ -113,6 +114,15 @@ def without_intercept() -> AbstractContextManager[object]:
     return mock.patch.object(Moments, "covariance", second_moment)
 
 
+def without_length() -> AbstractContextManager[object]:
+    """Every calibration text has the same chance to be drawn, however long it is."""
+
+    def drawn(rows: Sequence[tuple[str, str]], count: int, seed: int) -> list[tuple[str, str]]:
+        return random.Random(seed).sample(list(rows), min(count, len(rows)))
+
+    return mock.patch.object(calibration, "drawn_by_length", drawn)
+
+
 VARIANTS = {
     "default": Variant("everything; one round up to 2x, two beyond"),
     "fisher": Variant("mask Fisher scores", method=Method.FISHER),
@@ -124,6 +134,7 @@ VARIANTS = {
     "one-round": Variant("one round", rounds=1),
     "two-rounds": Variant("two rounds", rounds=2),
     "three-rounds": Variant("three rounds", rounds=3),
+    "texts-any-length": Variant("texts drawn whatever their length", without=without_length),
     "texts-128": Variant("128 calibration texts", calibration=128),
     "texts-512": Variant("512 calibration texts", calibration=512),
     "texts-2048": Variant("2,048 calibration texts", calibration=2048),
@@ -156,11 +167,11 @@ class Setting:
     def run(self, name: str, speedup: float, seed: int) -> Trial:
         """Prune once and look at the result."""
         variant = VARIANTS[name]
-        texts = calibration_from_texts(self.dense.tokenizer, self.texts, examples=variant.calibration, seed=seed)
         budget = flops_budget(arch_from_model(self.dense.model), speedup, SEQUENCE)
         options = OneshotOptions(budget, variant.method, variant.reconstruct, rounds=variant.rounds, seed=seed)
-        start = time.perf_counter()
         with variant.without():
+            texts = calibration_from_texts(self.dense.tokenizer, self.texts, examples=variant.calibration, seed=seed)
+            start = time.perf_counter()
             pruned = prune_oneshot(self.dense.model, texts, options)
         seconds = time.perf_counter() - start
         fresh = divergence(predict_from_model(self.dense.model), predict_from_model(pruned.model), self.fresh)

@@ -50,8 +50,10 @@ def calibration_from_texts(
 ) -> Calibration:
     """Draw ``examples`` texts to fit on, and a quarter as many for each of the other two sets.
 
-    Fewer texts are split in the same proportion. Duplicates are used once, blank texts not at all. Texts that say
-    little, because they are very short or hardly in the tokenizer's vocabulary, are used with a warning.
+    A text's chance to be drawn is proportional to its length: the layers see words, not texts, and a data set of many
+    short phrases would otherwise hardly show what the model does with long ones. Fewer texts are split in the same
+    proportion. Duplicates are used once, blank texts not at all. Texts that say little, because they are very short or
+    hardly in the tokenizer's vocabulary, are used with a warning.
 
     Raises:
         InputError: if there are fewer than 12 different texts, or not one pair per text.
@@ -64,12 +66,24 @@ def calibration_from_texts(
         raise InputError(
             f"calibration needs at least {FEWEST_TEXTS} different texts; got {len(unique)}. Pass more data."
         )
-    random.Random(seed).shuffle(unique)
     fit = min(examples, len(unique) * 2 // 3)
     other = max(fit // 4, 2)
-    parts = (unique[:fit], unique[fit : fit + other], unique[fit + other : fit + 2 * other])
+    rows = drawn_by_length(unique, fit + 2 * other, seed)
+    parts = (rows[:fit], rows[fit : fit + other], rows[fit + other :])
     batches = [_batches(tokenizer, part, pairs is not None, max_length) for part in parts]
     return Calibration(batches[0], batches[1], batches[2], _warnings(tokenizer, batches[0]))
+
+
+def drawn_by_length(rows: Sequence[tuple[str, str]], count: int, seed: int) -> list[tuple[str, str]]:
+    """At most ``count`` rows in random order, drawn without replacement with chances proportional to their words.
+
+    Source: Efraimidis and Spirakis, Weighted random sampling with a reservoir, 2006.
+    """
+    rng = random.Random(seed)
+    keys = [rng.random() ** (1 / max(1, len(f"{first} {second}".split()))) for first, second in rows]
+    chosen = sorted(range(len(rows)), key=keys.__getitem__, reverse=True)[:count]
+    rng.shuffle(chosen)  # the rows drawn first are long: the three sets shall be alike
+    return [rows[index] for index in chosen]
 
 
 def _warnings(tokenizer: PreTrainedTokenizerBase, batches: Sequence[Batch]) -> tuple[str, ...]:

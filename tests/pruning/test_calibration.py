@@ -19,6 +19,11 @@ def texts(count, seed=0):
     return list(found)
 
 
+def words(count):
+    """Different texts of that many words, each word one token."""
+    return (" ".join(x) for x in itertools.permutations(WORDS.split(), count))
+
+
 def rows(batches):
     """Every text of a set as its tokens without padding, in a canonical order."""
     return sorted(
@@ -54,6 +59,13 @@ def test_few_texts_are_split_in_the_same_proportion(count):
     fit, select, report = calibration_from_texts(TOKENIZER, texts(count), examples=1000).sizes
     assert fit == count * 2 // 3
     assert select == report == fit // 4
+
+
+def test_long_texts_are_drawn_as_much_more_often_as_they_are_longer_and_in_every_set_alike():
+    given = [*itertools.islice(words(3), 400), *itertools.islice(words(9), 400)]
+    for drawn in sets(calibration_from_texts(TOKENIZER, given, examples=200)):
+        long = sum(len(row) == 9 + 2 for row in drawn) / len(drawn)
+        assert 0.6 < long < 0.85  # 0.75, less what the long ones run out
 
 
 def test_no_set_is_empty_however_few_examples():
