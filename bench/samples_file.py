@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 from bench.result import BenchResult
 from pruning.atomic import require_writable, write_text
@@ -21,18 +22,30 @@ def read_samples(path: Path) -> BenchResult:
     Raises:
         InputError: if the file is missing, broken, or something else.
     """
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} cannot be read ({error}). Pass the --json file of slimbert bench.") from error
-    except json.JSONDecodeError as error:
-        raise InputError(f"{path} is not a samples file: invalid JSON ({error}).") from error
-    if not isinstance(data, dict):
-        raise InputError(f"{path} is not a samples file: it holds {type(data).__name__}, not a JSON object.")
+    data = json_object(path, "the --json file of slimbert bench")
     try:
         return BenchResult.from_dict(data)
     except InputError as error:
         raise InputError(f"{path}: {error}") from error
+
+
+def json_object(path: Path, wanted: str) -> dict[str, Any]:
+    """The JSON object in a file; ``wanted`` says in an error message what should have been passed.
+
+    Raises:
+        InputError: if the file cannot be read, or holds something else.
+    """
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path} cannot be read ({error}). Pass {wanted}.") from error
+    except json.JSONDecodeError as error:
+        raise InputError(f"{path} is not a samples file: invalid JSON ({error}). Pass {wanted}.") from error
+    if not isinstance(data, dict):
+        raise InputError(
+            f"{path} is not a samples file: it holds {type(data).__name__}, not a JSON object. Pass {wanted}."
+        )
+    return data
 
 
 def require_samples_or_nothing(path: Path) -> None:

@@ -13,13 +13,16 @@ from transformers import PreTrainedModel
 
 from bench.contestants import checked_inputs, random_source
 from bench.environment import installed_versions
-from bench.paired import BlockPlan, measure_blocks, samples_from_blocks
+from bench.paired import BlockPlan, measure_blocks
 from bench.runners.base import Bound, Precision, Runner, RunnerOptions
 from bench.runners.ort_cpu import OrtCpuRunner
 from bench.runners.registry import runner_class_from_runtime
 from bench.table_fit import fit_row, low_ms, residual_share
+from bench.table_int8 import quantise_probe
 from bench.table_probes import Probe, floor_shape, probe_model, random_shapes, row_probes, save_probe
+from bench.table_samples import TableSamples
 from bench.timer import THREAD, WALL, BlockTimer, time_calls
+from exporter.int8.source import ProductKind
 from exporter.options import Dialect
 from pruning.arch import ArchSpec
 from pruning.errors import InputError
@@ -46,11 +49,12 @@ Progress = Callable[[int, int, str], None]
 class TableSettings:
     """What to measure: runtime, precision, input shape and threads; ``blocks`` is the effort, ``clock`` wall or thread.
 
-    ``dialect`` names the operators of the graphs; None takes what `slimbert run` deploys (see `graph_dialect`).
+    ``dialect`` names the operators of the graphs; None takes what `slimbert run` deploys (see `graph_dialect`). In
+    int8, the products of ``int8_kinds`` are quantised, all of them unless an artifact has fewer.
 
     Raises:
-        InputError: for a size below 1, an unknown clock, the thread clock with several threads, or a dialect where
-            no graph is run.
+        InputError: for a size below 1, an unknown clock, the thread clock with several threads, a dialect where no
+            graph is run, or int8 where no graph can be quantised without text.
     """
 
     runtime: str = "ort-cpu"
@@ -62,12 +66,18 @@ class TableSettings:
     clock: str = "wall"
     seed: int = 0
     dialect: Dialect | None = None
+    int8_kinds: tuple[ProductKind, ...] = tuple(ProductKind)
 
     @property
     def graph_dialect(self) -> Dialect | None:
-        """The dialect asked for; else fused for ONNX Runtime's CPU provider in fp32, the runtime's own elsewhere."""
-        fused = self.runtime == OrtCpuRunner.runtime and self.dtype == Precision.FP32
+        """The dialect asked for; else fused for ONNX Runtime's CPU provider but for fp16, else the runtime's own."""
+        fused = self.runtime == OrtCpuRunner.runtime and self.dtype != Precision.FP16
         return self.dialect or (Dialect.ORT_CPU if fused else None)
+
+    @property
+    def quantised(self) -> bool:
+        """Whether probes are put into int8."""
+        return self.dtype == Precision.INT8
 
     def __post_init__(self) -> None:
         for name in ("batch", "seq", "threads", "blocks"):
@@ -81,6 +91,13 @@ class TableSettings:
             raise InputError(f"dtype must be one of {', '.join(Precision)}; got {self.dtype!r}.")
         if self.dialect is not None and self.runtime.startswith("torch"):
             raise InputError(f"{self.runtime} runs no graph that could have a dialect; leave {self.dialect} out.")
+        if self.quantised and (self.runtime != OrtCpuRunner.runtime or self.graph_dialect == Dialect.ORT_CUDA):
+            raise InputError(
+                f"latency tables in int8 are for {OrtCpuRunner.runtime}, whose graphs can be quantised without text; "
+                f"got {self.runtime}, dialect {self.graph_dialect}."
+            )
+        if self.quantised and not self.int8_kinds:
+            raise InputError(f"name at least one kind of product for int8: {', '.join(ProductKind)}.")
 
 
 def identity_from_model(model: PreTrainedModel, settings: TableSettings) -> TableIdentity:
@@ -106,6 +123,7 @@ def identity_from_model(model: PreTrainedModel, settings: TableSettings) -> Tabl
         head_dim=arch.head_dim,
         heads=max(arch.heads),
         ffn=max(arch.ffn),
+        int8_kinds=tuple(kind.value for kind in ProductKind if settings.quantised and kind in settings.int8_kinds),
     )
 
 
@@ -119,6 +137,9 @@ def measure_table(
     settings: TableSettings,
     progress: Progress = lambda done, total, what: None,
     time_block: BlockTimer | None = None,
+    *,
+    previous: TableSamples | None = None,
+    keep: Callable[[TableSamples], None] = lambda samples: None,
 ) -> LatencyTable:
     """Time probes of every size and a few whole shapes, interleaved, and fit the table.
 
@@ -127,9 +148,11 @@ def measure_table(
         settings: what to measure.
         progress: called after each probe that is ready and each block.
         time_block: in place of the clock of the settings.
+        previous: what was measured before; only the blocks that it lacks are measured.
+        keep: called with everything so far, after each block.
 
     Raises:
-        InputError: if the runtime is not available, or not in this precision.
+        InputError: if the runtime is not available, or not in this precision, or ``previous`` is of another table.
     """
     identity, arch = identity_from_model(model, settings), arch_from_model(model)
     first_token = serves_first_token(identity.runtime, identity.head)
@@ -140,7 +163,14 @@ def measure_table(
         for shape in (floor_shape(arch, first_token=first_token), *shapes)
     )
     parts = [probe for row in rows.values() for probe in (row.base, *row.probes)]
-    times = _time_probes(model, list(dict.fromkeys([*parts, floor, *whole])), settings, progress, time_block)
+    probes = tuple(dict.fromkeys([*parts, floor, *whole]))
+    samples = TableSamples(identity, settings.clock, settings.seed, probes)
+    if previous is not None:
+        previous.require_continues(samples)
+        samples = previous
+    if len(samples.blocks_ms) < settings.blocks:
+        samples = _time_probes(model, samples, settings, _Watch(progress, keep), time_block)
+    times = {probe: low_ms(found) for probe, found in samples.by_probe().items()}
     fitted = {name: fit_row(row, times) for name, row in rows.items()}
     last_heads, last_ffn = (_optional_row(fitted, name) for name in ("last_heads", "last_ffn"))
     table = LatencyTable(
@@ -170,21 +200,28 @@ def _optional_row(fitted: Mapping[str, tuple[Row, float]], name: str) -> Row | N
     return fitted[name][0] if name in fitted else None
 
 
+@dataclass(frozen=True)
+class _Watch:
+    progress: Progress
+    keep: Callable[[TableSamples], None]
+
+
 def _time_probes(
     model: PreTrainedModel,
-    probes: Sequence[Probe],
+    samples: TableSamples,
     settings: TableSettings,
-    progress: Progress,
+    watch: _Watch,
     time_block: BlockTimer | None,
-) -> dict[Probe, float]:
-    """Milliseconds of each probe: all of them loaded, called in turn, block after block."""
-    total = len(probes) + settings.blocks
+) -> TableSamples:
+    """The blocks that are missing: all probes loaded, called in turn, block after block."""
+    probes, first = samples.probes, len(samples.blocks_ms)
+    total = len(probes) + settings.blocks - first
     with ExitStack() as stack:
         scratch = Path(stack.enter_context(TemporaryDirectory(prefix="slimbert-table-")))
         runners: dict[str, Runner] = {}
         for index, probe in enumerate(probes):
             runners[str(index)] = stack.enter_context(_load_probe(model, probe, settings, scratch / str(index)))
-            progress(index + 1, total, f"probe {index + 1} of {len(probes)} ready")
+            watch.progress(index + 1, total, f"probe {index + 1} of {len(probes)} ready")
         batches = checked_inputs(runners, random_source(runners, settings.seed), settings.batch, settings.seq)
         bound = {name: [runner.bind(batch) for batch in batches] for name, runner in runners.items()}
         calls = {name: _calls(runners[name], items) for name, items in bound.items()}
@@ -193,13 +230,12 @@ def _time_probes(
                 call(0)
         plan = BlockPlan(settings.blocks, CALLS_PER_BLOCK, settings.seed)
         timer = time_block or partial(time_calls, clocks=[CLOCKS[settings.clock]])
-        blocks = []
-        for block in measure_blocks(calls, range(len(batches)), plan, timer):
-            blocks.append(block)
-            progress(len(probes) + len(blocks), total, f"block {len(blocks)} of {settings.blocks}")
-    samples = samples_from_blocks(blocks)[settings.clock]
-    flat = {name: [ms for block in rows for ms in block] for name, rows in samples.items()}
-    return {probe: low_ms(flat[str(index)]) for index, probe in enumerate(probes)}
+        for block in measure_blocks(calls, range(len(batches)), plan, timer, first):
+            samples = samples.with_block(tuple(block[str(index)][settings.clock] for index in range(len(probes))))
+            watch.keep(samples)
+            done = len(samples.blocks_ms)
+            watch.progress(len(probes) + done - first, total, f"block {done} of {settings.blocks}")
+    return samples
 
 
 def _calls(runner: Runner, bound: Sequence[Bound]) -> Callable[[int], None]:
@@ -213,9 +249,12 @@ def _calls(runner: Runner, bound: Sequence[Bound]) -> Callable[[int], None]:
 
 def _load_probe(model: PreTrainedModel, probe: Probe, settings: TableSettings, folder: Path) -> Runner:
     runner_class = runner_class_from_runtime(settings.runtime)
-    options = RunnerOptions(dtype=Precision(settings.dtype), dialect=settings.graph_dialect)
+    stored = Precision.FP32 if settings.quantised else Precision(settings.dtype)
+    options = RunnerOptions(dtype=stored, dialect=settings.graph_dialect)
     prepared, checkpoint = folder / "prepared", folder / "checkpoint"
     prepared.mkdir(parents=True)
     save_probe(probe_model(probe, model.config, arch_from_model(model).head_dim), checkpoint)
     path = runner_class.prepare(checkpoint, prepared, options)
+    if settings.quantised:
+        quantise_probe(path, settings.int8_kinds)
     return runner_class.load(path, settings.threads, options)

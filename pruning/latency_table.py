@@ -27,7 +27,7 @@ LARGEST_ADDITIVITY_ERROR = 0.05
 
 @dataclass(frozen=True)
 class TableIdentity:
-    """What a table was measured for; it is right for nothing else.
+    """What a table was measured for; it is right for nothing else. Tables of int8 name the kinds of products in int8.
 
     ``dialect`` names the operators of the graphs, None where the runtime reads none or has its own; ``device`` the CPU
     or GPU that computes; ``head`` is the task head, which decides what the last layer computes; ``versions`` are those
@@ -48,14 +48,19 @@ class TableIdentity:
     head_dim: int
     heads: int
     ffn: int
+    int8_kinds: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "int8_kinds", tuple(self.int8_kinds))
 
     @property
     def command(self) -> str:
         """How to measure a table of this identity."""
         dialect = "" if self.dialect is None else f"--dialect {self.dialect} "
+        kinds = f"--int8-kinds {','.join(self.int8_kinds)} " if self.int8_kinds else ""
         return (
-            f"slimbert bench table MODEL --runtime {self.runtime} --dtype {self.dtype} {dialect}--batch {self.batch} "
-            f"--seq {self.seq} --threads {self.threads} --out table.json"
+            f"slimbert bench table MODEL --runtime {self.runtime} --dtype {self.dtype} {dialect}{kinds}"
+            f"--batch {self.batch} --seq {self.seq} --threads {self.threads} --out table.json"
         )
 
 

@@ -58,10 +58,11 @@ def exit_code_from(arguments: Sequence[str] | None = None) -> int:
     except InputError as error:
         return _refuse(str(error))
     except (KeyboardInterrupt, Abort):
-        stderr.print("slimbert: interrupted; what is finished is kept, and --resume continues.", markup=False)
-        return INTERRUPTED
+        result = INTERRUPTED
     except (RuntimeError, OSError) as error:
         return _fail_gate(error) if isinstance(error, RuntimeError) else _refuse(_disk_message(error))
+    if result == INTERRUPTED:  # Typer itself turns most Ctrl-C into this
+        stderr.print("slimbert: interrupted; what is finished is kept, and --resume continues.", markup=False)
     return result if isinstance(result, int) else 0
 
 

@@ -13,6 +13,7 @@ from pruning.arch import ArchSpec
 from pruning.budget import Budget
 from pruning.introspect import arch_from_model
 from pruning.latency_table import LatencyTable, TableIdentity, latency_budget, load_table
+from tools.latency_tables import product_kinds
 from tools.settings import PruneSettings
 
 
@@ -62,4 +63,5 @@ def settings_from_identity(identity: TableIdentity) -> TableSettings:
         seq=identity.seq,
         threads=identity.threads,
         dialect=None if identity.dialect is None else Dialect(identity.dialect),
+        int8_kinds=product_kinds(identity.int8_kinds),
     )

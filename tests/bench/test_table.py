@@ -153,6 +153,7 @@ def test_a_real_runtime_is_measured(runtime):
 def test_probes_are_exported_as_what_is_deployed():
     assert TableSettings().graph_dialect == Dialect.ORT_CPU
     assert TableSettings(dtype="fp16").graph_dialect is None
+    assert TableSettings(dtype="int8").graph_dialect == Dialect.ORT_CPU
     assert TableSettings(runtime="openvino").graph_dialect is None
     assert TableSettings(dialect=Dialect.STANDARD).graph_dialect == Dialect.STANDARD
 

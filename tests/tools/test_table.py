@@ -1,7 +1,10 @@
 import json
+from dataclasses import replace
 
 import pytest
 
+import tools.latency_tables
+from bench.table_samples import read_table_samples
 from pruning.checkpoint import load_checkpoint
 from pruning.introspect import arch_from_model
 from pruning.latency_table import load_table
@@ -76,3 +79,58 @@ def test_requests_that_contradict_each_other_are_refused(slimbert, project, argu
     code, _, error = slimbert(*PRUNE, *arguments)
     assert (code, message in error, error.count("\n")) == (2, True, 1), error
     assert not (project / "small").exists()
+
+
+TABLE = ("bench", "table", "my-bert", "--seq", "8", "--blocks", "2", "--out", "table.json")
+
+
+def test_a_stopped_table_is_resumed(project, slimbert, monkeypatch):
+    write = tools.latency_tables.write_table_samples
+
+    def stop(path, samples):
+        write(path, samples)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(tools.latency_tables, "write_table_samples", stop)
+    code, _, error = slimbert(*TABLE)
+    assert (code, "interrupted" in error) == (130, True)
+    assert not (project / "table.json").exists()
+    part = read_table_samples(project / "table.samples.json")
+    assert len(part.blocks_ms) == 1
+    monkeypatch.undo()
+    monkeypatch.chdir(project)
+    slimbert(*TABLE, "--resume")
+    whole = read_table_samples(project / "table.samples.json")
+    assert (len(whole.blocks_ms), whole.blocks_ms[:1]) == (2, part.blocks_ms)
+    table = (project / "table.json").read_bytes()
+    slimbert(*TABLE, "--resume")
+    assert (project / "table.json").read_bytes() == table
+
+
+def test_an_int8_table_prices_pruning(project, slimbert):
+    slimbert(*TABLE, "--dtype", "int8", "--int8-kinds", "ffn-up,ffn-down")
+    table = replace(load_table(project / "table.json"), residual=0.0)
+    table.save(project / "table.json")
+    assert table.identity.int8_kinds == ("ffn-up", "ffn-down")
+    code, out, error = slimbert(*PRUNE, "--speedup", "1.01", "--latency-table", "table.json", "--json")
+    assert code == 0, error
+    assert "on ort-cpu int8" in json.loads(out)["budget"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--dtype", "int8", "--int8-kinds", "wings"), "there is no kind of product 'wings'; there are qkv"),
+        (("--dtype", "int8", "--runtime", "openvino"), "in int8 are for ort-cpu"),
+        (("--out", "reviews.csv"), "reviews.csv would be overwritten, and it is no latency table"),
+        (("--out", "mine.json"), "mine.samples.json would be overwritten"),
+        (("--seed", "1", "--resume"), "their seed differ, 0 then, 1 now"),
+    ],
+)
+def test_tables_that_cannot_be_measured_are_refused(project, slimbert, arguments, message):
+    (project / "mine.samples.json").write_text("{}")
+    slimbert(*TABLE)
+    before = {path: path.read_bytes() for path in project.glob("*.*")}
+    code, _, error = slimbert(*TABLE, *arguments)
+    assert (code, message in error.splitlines()[-1]) == (2, True), error
+    assert {path: path.read_bytes() for path in project.glob("*.*")} == before
