@@ -28,11 +28,15 @@ class Quality:
 class PublishedPoint:
     """A result as its authors published it, on their hardware."""
 
-    label: str
+    system: str
+    method: str
     task: str
     metric: str
     value: float
     speedup: float
+
+    def __str__(self) -> str:
+        return f"{self.system}, {self.method}: {self.value:g} at {self.speedup:g}x"
 
 
 def read_metrics(path: Path, models: Sequence[BenchModel]) -> Quality:
@@ -43,7 +47,7 @@ def read_metrics(path: Path, models: Sequence[BenchModel]) -> Quality:
     Raises:
         InputError: if the file cannot be read, names a model that was not measured, or mixes metrics.
     """
-    rows = _objects(path, METRIC_COLUMNS) if path.suffix == ".json" else _rows(path, METRIC_COLUMNS)
+    rows = _objects(path, METRIC_COLUMNS) if path.suffix == ".json" else csv_rows(path, METRIC_COLUMNS)
     keys = {name: model.key for model in models for name in (model.path, model.label)}
     unknown = sorted({row["model"] for row in rows} - set(keys))
     if unknown or not rows:
@@ -67,13 +71,14 @@ def read_published(path: Path, quality: Quality) -> tuple[PublishedPoint, ...]:
     """
     points = [
         PublishedPoint(
-            f"{row['system']}, {row['method']}",
+            row["system"],
+            row["method"],
             row["task"],
             row["metric"],
             _number(path, row, "value"),
             _number(path, row, "speedup"),
         )
-        for row in _rows(path, PUBLISHED_COLUMNS)
+        for row in csv_rows(path, PUBLISHED_COLUMNS)
         if row["value"] and row["speedup"] and _fits(row, quality)
     ]
     if not points:
@@ -87,7 +92,12 @@ def _fits(row: dict[str, str], quality: Quality) -> bool:
     return same_task and row["metric"].casefold() == quality.metric.casefold()
 
 
-def _rows(path: Path, columns: Sequence[str]) -> list[dict[str, str]]:
+def csv_rows(path: Path, columns: Sequence[str]) -> list[dict[str, str]]:
+    """Rows of a CSV file by column name.
+
+    Raises:
+        InputError: if the file cannot be read, or lacks a column.
+    """
     try:
         with path.open(newline="", encoding="utf-8") as file:
             reader = csv.DictReader(file)
@@ -101,7 +111,7 @@ def _rows(path: Path, columns: Sequence[str]) -> list[dict[str, str]]:
 
 
 def _objects(path: Path, columns: Sequence[str]) -> list[dict[str, str]]:
-    """As `_rows`, from a JSON list of objects."""
+    """As `csv_rows`, from a JSON list of objects."""
     try:
         rows = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:

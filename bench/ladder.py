@@ -63,6 +63,10 @@ def require_ladder(result: BenchResult) -> None:
         )
 
 
+def _flops_text(fewer: float) -> str:
+    return f"pruning, {fewer:.2f}x fewer FLOPs" if fewer >= 1 else f"another shape, {1 / fewer:.2f}x more FLOPs"
+
+
 def _changed(result: BenchResult, cell: Cell, before: BenchModel, after: BenchModel) -> str:
     """Runtime and precision as the runners reported them; the architecture as FLOPs; otherwise another file."""
     changes = [
@@ -72,5 +76,5 @@ def _changed(result: BenchResult, cell: Cell, before: BenchModel, after: BenchMo
     ]
     flops = [result.ideal(cell, model.key) for model in (before, after)]
     if flops[0] and flops[1] and before.arch != after.arch:
-        changes.append(f"pruning, {flops[1] / flops[0]:.2f}x fewer FLOPs")
+        changes.append(_flops_text(flops[1] / flops[0]))
     return ", ".join(changes) or "another file of the same architecture"

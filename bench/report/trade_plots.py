@@ -3,18 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import cycle
 
 import matplotlib as mpl
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, StrMethodFormatter
 
 from bench.cell import BASELINE, CONTROL, FULL
 from bench.frontier import PublishedPoint, Quality
 from bench.ladder import Rung
-from bench.report.plots import AFTER, BEFORE, GRID, INK, MUTED, PALETTE, STYLE, legend, svg_text
+from bench.report.plots import AFTER, BEFORE, GRID, INK, MUTED, PALETTE, STYLE, svg_text
 from bench.report.rows import CellRows
 from bench.report.wording import ms_text
 from bench.statistics import RatioInterval
+
+LINE_STYLES = ("-", "--", ":", "-.")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+MORE = "#d97706"
+"""Time that a step of a ladder adds."""
 
 
 def grid_svg(cells: Sequence[CellRows], runtime: str, axis: str) -> str | None:
@@ -41,12 +50,11 @@ def grid_svg(cells: Sequence[CellRows], runtime: str, axis: str) -> str | None:
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(10, 3.2), layout="constrained")
         axes = figure.add_subplot()
-        labels = list(dict.fromkeys(label for label, _ in lines))
-        styles = dict(zip(sorted({value for _, value in lines}), ("-", "--", ":", "-."), strict=False))
+        labels = dict.fromkeys(label for label, _ in lines)
+        colors = dict(zip(labels, cycle(PALETTE), strict=False))
+        styles = dict(zip(sorted({value for _, value in lines}), cycle(LINE_STYLES), strict=False))
         for (label, value), points in lines.items():
-            color = PALETTE[labels.index(label) % len(PALETTE)]
-            name = label if len(styles) <= 1 else f"{label}, {names[other]} {value}"
-            axes.plot(*zip(*sorted(points), strict=True), styles.get(value, "-"), marker="o", color=color, label=name)
+            axes.plot(*zip(*sorted(points), strict=True), styles[value], marker="o", color=colors[label])
         ticks = sorted({getattr(x.cell, axis) for x in chosen})
         axes.set(title=runtime, xlabel=names[axis], ylabel="median ms per call", xscale="log", yscale="log")
         axes.set_xticks(ticks, [str(tick) for tick in ticks])
@@ -55,8 +63,19 @@ def grid_svg(cells: Sequence[CellRows], runtime: str, axis: str) -> str | None:
         axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
         axes.tick_params(length=0)
         axes.grid(axis="both")
-        axes.legend(frameon=False, fontsize=8, labelcolor=INK)
+        handles = [Line2D([], [], color=color, marker="o", label=label) for label, color in colors.items()]
+        if len(styles) > 1:
+            handles += [
+                Line2D([], [], color=MUTED, linestyle=style, label=f"{names[other]} {value}")
+                for value, style in styles.items()
+            ]
+        _legend_beside(axes, handles)
         return svg_text(figure, f"Median latency in {runtime} against {names[axis]}")
+
+
+def _legend_beside(axes: Axes, handles: Sequence[Artist]) -> None:
+    """On the right, where it covers no line."""
+    axes.legend(handles=handles, loc="upper left", bbox_to_anchor=(1, 1), frameon=False, fontsize=8, labelcolor=INK)
 
 
 def frontier_svg(
@@ -73,13 +92,13 @@ def frontier_svg(
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(10, 4.2), layout="constrained")
         axes = figure.add_subplot()
-        for point in published:
+        systems = dict.fromkeys(point.system for point in published)
+        for system, marker in zip(systems, cycle(MARKERS), strict=False):
+            found = [point for point in published if point.system == system]
             axes.plot(
-                point.speedup, point.value, "o", markerfacecolor="none", color=BEFORE, label="published elsewhere"
-            )
-            axes.annotate(
-                point.label, (point.speedup, point.value), (5, -9), textcoords="offset points", color=MUTED, fontsize=7
-            )
+                [point.speedup for point in found], [point.value for point in found], marker, linestyle="none",
+                markerfacecolor="none", color=BEFORE, label=f"{system}, published",
+            )  # fmt: skip
         for key, value in quality.values.items():
             label, ratio = speedups[key]
             x = ratio.value if ratio else 1.0
@@ -93,12 +112,13 @@ def frontier_svg(
         axes.margins(0.12)
         axes.tick_params(length=0)
         axes.grid(axis="both")
-        legend(axes)
-        return svg_text(figure, f"{quality.metric} against speedup")
+        handles, labels = axes.get_legend_handles_labels()
+        _legend_beside(axes, list(dict(zip(labels, handles, strict=True)).values()))
+        return svg_text(figure, f"{quality.metric} against speedup" + "".join(f"; {point}" for point in published))
 
 
 def waterfall_svg(rungs: Sequence[Rung]) -> str:
-    """The median latency of each rung, and between two of them the time that the step took away or added."""
+    """The median latency of each rung, and between two of them the time that the step took away (hatched) or added."""
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(10, 0.9 + 0.62 * len(rungs)), layout="constrained")
         axes = figure.add_subplot()
@@ -106,7 +126,9 @@ def waterfall_svg(rungs: Sequence[Rung]) -> str:
             low, high = sorted((before.p50_ms, rung.p50_ms))
             axes.barh(row, rung.p50_ms, height=0.56, color=AFTER if row else BEFORE)
             if row:
-                axes.barh(row, high - low, left=low, height=0.56, color=GRID, hatch="///", edgecolor="white")
+                (bar,) = axes.barh(row, high - low, left=low, height=0.56, color=MORE)
+                if rung.p50_ms == low:
+                    bar.set(color=GRID, hatch="///", edgecolor="white")
             gain = f", {rung.step.ratio.value:.2f}x by this step" if rung.step else ""
             axes.annotate(
                 f"{ms_text(rung.p50_ms)}{gain}", (high, row), (6, 0),

@@ -49,6 +49,8 @@ def test_every_rung_says_what_changed() -> None:
     assert pruning.startswith("pruning, 2.")
     same = replace(result, models=(result.baseline, result.models[1], result.models[1]))
     assert ladder_from_cell(same, result.cells[0])[2].changed == "another file of the same architecture"
+    back = replace(result, models=(*result.models, replace(result.models[1], key="candidate-2")))
+    assert ladder_from_cell(back, result.cells[0])[3].changed.startswith("another shape, 2.")
 
 
 def test_the_ladder_is_in_every_report() -> None:
@@ -97,7 +99,7 @@ def test_metrics_that_cannot_be_used_are_refused(tmp_path: Path, text: str, mess
 def test_published_points_of_the_same_metric_and_task_are_taken(tmp_path: Path) -> None:
     path = write(tmp_path, PUBLISHED)
     points = read_published(path, Quality("Accuracy", "sst-2", {}))
-    assert [(point.label, point.speedup) for point in points] == [("Other, hybrid", 1.8)]
+    assert [str(point) for point in points] == ["Other, hybrid: 90.4 at 1.8x"]
     assert len(read_published(path, Quality("accuracy", "", {}))) == 2
     with pytest.raises(InputError, match="no row with a speedup for recall"):
         read_published(path, Quality("recall", "", {}))
@@ -109,7 +111,8 @@ def test_the_frontier_shows_measured_and_published_points(tmp_path: Path) -> Non
     page = html_from_result(fake_result(), Extras(quality=quality, published=points))
     Page(page)
     assert "Accuracy against speedup" in page
-    assert "Other, hybrid" in page
+    assert "Other, published" in page
+    assert "Other, hybrid: 90.4 at 1.8x" in page
 
 
 def test_metrics_are_read_from_json(tmp_path: Path) -> None:
