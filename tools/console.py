@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,8 +22,8 @@ class OutputMode:
     as_json: bool = False
 
 
-FEWEST_LINES = 50
-"""Shorter phases print no lines of progress: they are over soon."""
+FEWEST_LINES, SLOW_SECONDS = 50, 5.0
+"""Phases with fewer steps print no lines of progress, unless they take longer: they are over soon."""
 
 mode = OutputMode()
 stdout = Console(soft_wrap=True, highlight=False)
@@ -63,6 +64,7 @@ class Steps:
         self._bars = Progress(*columns, console=stderr, disable=not self._live)
         self._tasks: dict[str, TaskID] = {}
         self._tenths: dict[str, int] = {}
+        self._started: dict[str, float] = {}
 
     def __enter__(self) -> Self:
         self._bars.start()
@@ -94,7 +96,8 @@ class Steps:
             self._bars.console.print(text, markup=False)
 
     def _line(self, phase: str, done: int, total: int, what: str) -> None:
-        tenth = done * 10 // total
-        if total >= FEWEST_LINES and tenth > self._tenths.get(phase, 0):
+        tenth, now = done * 10 // total, time.monotonic()
+        slow = now - self._started.setdefault(phase, now) >= SLOW_SECONDS
+        if (slow or total >= FEWEST_LINES) and tenth > self._tenths.get(phase, 0):
             self._tenths[phase] = tenth
             self.note(f"{phase}: {done} of {total} {what}".rstrip() + " ...")
