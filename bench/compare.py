@@ -11,13 +11,14 @@ from functools import partial
 from itertools import product
 from pathlib import Path
 
-from bench.cell import FULL, Cell, Repetition
+from bench.cell import BASELINE, CONTROL, FULL, Cell, Repetition
 from bench.contestants import InputSource, name_models
 from bench.environment import environment_from_machine
-from bench.process import CellKey, ProcessJob, Watch, measure_process
+from bench.process import CellKey, Missing, ProcessJob, Watch, measure_process
 from bench.result import BenchModel, BenchResult, BenchSettings
 from bench.runners.base import Runner
 from bench.runners.registry import runner_class_from_runtime
+from bench.telemetry.recorded import ENERGY
 from bench.worker import measure_in_fresh_process
 from pruning.errors import InputError
 
@@ -28,7 +29,7 @@ Keep = Callable[[BenchResult], None]
 """Handed everything measured so far, after each cell and when the measurement is stopped."""
 
 EXTENDABLE = ("runtimes", "batches", "seqs", "workloads", "blocks", "processes")
-"""Settings that may change when a measurement goes on: they ask for more of the same."""
+"""Settings that may change when a measurement goes on: they ask for more of the same. So does energy, once."""
 
 
 def compare(
@@ -82,12 +83,12 @@ def measure(
     """
     state = _State(begin(models, settings, sources, previous), progress, keep)
     jobs = [
-        ProcessJob(models, settings, process, missing_blocks(state.result, process), sources)
+        ProcessJob(models, settings, process, missing_in_process(state.result, process), sources)
         for process in range(settings.processes)
     ]
     state.total = sum(job.steps for job in jobs)
     for job in jobs:
-        if job.first_blocks:
+        if job.missing:
             run = measure_process if settings.processes == 1 else measure_in_fresh_process
             run(job, Watch(state.step, partial(state.add, job.process)))
     return state.result
@@ -126,14 +127,19 @@ def cell_keys(settings: BenchSettings) -> list[CellKey]:
     return list(product(settings.runtimes, settings.workloads, settings.batches, settings.seqs))
 
 
-def missing_blocks(result: BenchResult, process: int) -> dict[CellKey, int]:
-    """The cells that a process has not finished, each with the first block it lacks."""
+def missing_in_process(result: BenchResult, process: int) -> dict[CellKey, Missing]:
+    """The cells that a process has not finished, each with the first block and the energies it lacks."""
     measured = {cell.identity: cell.repetitions for cell in result.cells}
-    done = {
-        key: repetitions[process].blocks if len(repetitions := measured.get(key, ())) > process else 0
-        for key in cell_keys(result.settings)
-    }
-    return {key: blocks for key, blocks in done.items() if blocks < result.settings.blocks}
+    contestants = (BASELINE, CONTROL, *(model.key for model in result.candidates))
+    wanted = contestants if result.settings.energy_seconds else ()
+    missing = {}
+    for key in cell_keys(result.settings):
+        found = measured.get(key, ())[process : process + 1]
+        blocks = found[0].blocks if found else 0
+        energy = tuple(name for name in wanted if not found or name not in found[0].telemetry.get(ENERGY, {}))
+        if blocks < result.settings.blocks or energy:
+            missing[key] = Missing(blocks, energy)
+    return missing
 
 
 def check_continues(previous: BenchResult, wanted: BenchResult) -> None:
@@ -144,7 +150,7 @@ def check_continues(previous: BenchResult, wanted: BenchResult) -> None:
     """
     for name, before, now in (
         *((name, getattr(previous.settings, name), value) for name, value in vars(wanted.settings).items()
-          if name not in EXTENDABLE),
+          if name not in EXTENDABLE and not (name == "energy_seconds" and not previous.settings.energy_seconds)),
         ("models", previous.models, wanted.models),
         ("inputs", previous.inputs, wanted.inputs),
         ("machine", previous.environment, wanted.environment),
@@ -189,8 +195,14 @@ def _continued(before: Repetition, after: Repetition) -> Repetition:
         load,
         before.restarts + 1,
         before.invalid_blocks + shifted,
-        {**before.telemetry, **after.telemetry},
+        {**before.telemetry, **after.telemetry, **_energy(before, after)},
     )
+
+
+def _energy(*parts: Repetition) -> dict[str, object]:
+    """Windows of energy of contestants measured before and after a restart."""
+    windows = {name: window for part in parts for name, window in part.telemetry.get(ENERGY, {}).items()}
+    return {ENERGY: windows} if windows else {}
 
 
 def _short(value: object) -> str:

@@ -8,29 +8,38 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 from bench.cell import BASELINE, CONTROL, FULL, Cell, InputShape, Repetition, cell_text
 from bench.contestants import InputSource, checked_inputs, prepare_models, random_source
 from bench.energy import EnergyWindow, measure_energy
 from bench.environment import OtherLoad
 from bench.measuring import Contest, check_headline, contest_from_runners
-from bench.paired import Block, BlockPlan, measure_blocks, samples_from_blocks
+from bench.paired import Block, BlockPlan, Samples, measure_blocks, samples_from_blocks
 from bench.result import BenchModel, BenchSettings
 from bench.runners.base import Precision, Runner, RunnerOptions
 from bench.runners.checks import check_comparable
 from bench.runners.registry import runner_class_from_runtime
 from bench.telemetry.nvml import gpu_reader
 from bench.telemetry.recorded import ENERGY, VARIANTS
-from bench.telemetry.watch import HardwareWatch, gpu_uuid
+from bench.telemetry.watch import HardwareRecord, HardwareWatch, gpu_uuid
 from bench.timer import Warmup
 from pruning.batching import Batch
 from pruning.errors import InputError
 
 CellKey = tuple[str, str, int, int]
 """Runtime, workload, batch and sequence length: see `Cell.identity`."""
+
+
+@dataclass(frozen=True)
+class Missing:
+    """What one process has not measured of a cell: blocks from ``first_block`` on, and the energy of contestants."""
+
+    first_block: int
+    energy: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -41,22 +50,21 @@ class ProcessJob:
         models: the baseline, then the candidates.
         settings: the grid and the effort.
         process: index of this process; it shifts the seed of the order.
-        first_blocks: the cells to measure, each with the index of the first block that is missing.
+        missing: the cells to measure, each with what it lacks.
         sources: inputs by workload; without one for the fixed grid, token ids are random.
     """
 
     models: tuple[BenchModel, ...]
     settings: BenchSettings
     process: int
-    first_blocks: Mapping[CellKey, int]
+    missing: Mapping[CellKey, Missing]
     sources: Mapping[str, InputSource]
 
     @property
     def steps(self) -> int:
         """Warm-ups, blocks and windows of energy, as a progress bar counts them."""
-        contestants = len(self.models) + 1
-        turns = contestants * (2 if self.settings.energy_seconds else 1)
-        return sum(turns + self.settings.blocks - first for first in self.first_blocks.values())
+        fixed = len(self.models) + 1 + self.settings.blocks
+        return sum(fixed - lacks.first_block + len(lacks.energy) for lacks in self.missing.values())
 
     @property
     def plan(self) -> BlockPlan:
@@ -80,11 +88,11 @@ def measure_process(job: ProcessJob, watch: Watch) -> None:
         InputError: if a runtime is not available, or a model cannot be run in one or is too short or small in
             vocabulary for the inputs.
     """
-    for runtime in dict.fromkeys(key[0] for key in job.first_blocks):
+    for runtime in dict.fromkeys(key[0] for key in job.missing):
         with ExitStack() as stack:
             scratch = Path(stack.enter_context(TemporaryDirectory(prefix="slimbert-bench-")))
             runners = _load_contestants(runtime, job, scratch, stack)
-            for key in [key for key in job.first_blocks if key[0] == runtime]:
+            for key in [key for key in job.missing if key[0] == runtime]:
                 _measure_cell(runners, key, job, watch)
 
 
@@ -126,48 +134,61 @@ def _measure_cell(runners: Mapping[str, Runner], key: CellKey, job: ProcessJob, 
         watch.step(f"{where}: {name} warmed up")
     contest = contest_from_runners(runners, batches, job.settings.clocks, cold_l2=job.settings.cold_l2)
     check_headline(contest, job.settings.headline_clock, where)
-    first, meter, blocks = job.first_blocks[key], OtherLoad(), list[Block]()
-    hardware, energy = HardwareWatch(_gpu(runners)), dict[str, EnergyWindow]()
+    taken, hardware = _Taken(job.missing[key].first_block), HardwareWatch(_gpu(runners))
     try:
         with hardware:
-            for block in measure_blocks(contest.contestants, contest.inputs, job.plan, contest.time_block, first):
-                blocks.append(block)
+            for block in measure_blocks(contest.contestants, contest.inputs, job.plan, contest.time_block, taken.first):
+                taken.blocks.append(block)
                 hardware.mark()
-                watch.step(f"{where}: block {first + len(blocks)} of {job.settings.blocks}")
-        if job.settings.energy_seconds:
-            for name, window in _energy_windows(runners, contest, shapes, job.settings.energy_seconds):
-                energy[name] = window
-                watch.step(f"{where}: energy of {name}")
+                watch.step(f"{where}: block {taken.first + len(taken.blocks)} of {job.settings.blocks}")
+        for name, window in _energy_windows(runners, contest, shapes, key, job):
+            taken.energy[name] = window
+            watch.step(f"{where}: energy of {name}")
     finally:
-        if blocks:
-            record = hardware.record()
-            telemetry = {str(first): record.to_dict()}  # after a restart, readings from another first block join them
-            samples = samples_from_blocks(blocks)
-            repetition = Repetition(
-                warmups,
-                samples,
-                meter.cores(),
-                invalid_blocks=record.invalid_blocks,
-                telemetry=telemetry | _variant_facts(variants) | _energy_facts(energy),
-            )
+        if taken.blocks or taken.energy:
+            repetition = taken.repetition(contest, warmups, hardware.record(), _variant_facts(variants))
             runtimes = {name: runner.runtime for name, runner in runners.items()}
             dtypes = {name: runner.dtype for name, runner in runners.items()}
             watch.cell(Cell(runtime, B, S, runtimes, dtypes, shapes, (repetition,), workload))
 
 
+@dataclass
+class _Taken:
+    """What was measured of a cell so far, from its block ``first`` on."""
+
+    first: int
+    blocks: list[Block] = field(default_factory=list)
+    energy: dict[str, EnergyWindow] = field(default_factory=dict)
+    meter: OtherLoad = field(default_factory=OtherLoad)
+
+    def repetition(
+        self, contest: Contest, warmups: Mapping[str, Warmup], record: HardwareRecord, variants: Mapping[str, Any]
+    ) -> Repetition:
+        """As it is handed over; after a restart, readings from another first block join these."""
+        nothing: Samples = {clock: dict.fromkeys(contest.contestants, ()) for clock in contest.clocks}
+        hardware = {str(self.first): record.to_dict()} if self.blocks else {}
+        energy = {ENERGY: {name: asdict(window) for name, window in self.energy.items()}} if self.energy else {}
+        return Repetition(
+            warmups,
+            samples_from_blocks(self.blocks) if self.blocks else nothing,
+            self.meter.cores(),
+            invalid_blocks=record.invalid_blocks,
+            telemetry={**hardware, **variants, **energy},
+        )
+
+
 def _energy_windows(
-    runners: Mapping[str, Runner], contest: Contest, shapes: Sequence[InputShape], seconds: float
+    runners: Mapping[str, Runner], contest: Contest, shapes: Sequence[InputShape], key: CellKey, job: ProcessJob
 ) -> Iterator[tuple[str, EnergyWindow]]:
-    """One contestant after the other, each in a window of its own."""
+    """One contestant after the other, each in a window of its own; those that are still missing."""
+    names = job.missing[key].energy
+    if not names:
+        return
     device, rows = runners[BASELINE].device, [shape.batch for shape in shapes]
     assert device is not None, "energy is asked of GPU runtimes only"
     with gpu_reader(_required_gpu(runners)) as gpu:
-        for name, launch in contest.contestants.items():
-            yield name, measure_energy(launch, rows, device, gpu, seconds)
-
-
-def _energy_facts(energy: Mapping[str, EnergyWindow]) -> dict[str, object]:
-    return {ENERGY: {name: asdict(window) for name, window in energy.items()}} if energy else {}
+        for name in names:
+            yield name, measure_energy(contest.contestants[name], rows, device, gpu, job.settings.energy_seconds)
 
 
 def _required_gpu(runners: Mapping[str, Runner]) -> str:

@@ -19,17 +19,17 @@ from tempfile import TemporaryDirectory
 from typing import IO, Any
 
 from pydantic import TypeAdapter
-from safetensors.torch import load_file, save_file
 
+from bench.batch_files import load_batches, save_batches
 from bench.cell import Cell
 from bench.contestants import InputSource
-from bench.process import ProcessJob, Watch, measure_process
+from bench.fresh_process import search_path
+from bench.process import Missing, ProcessJob, Watch, measure_process
 from bench.result import BenchModel, BenchSettings
 from pruning.batching import Batch
 from pruning.errors import InputError
 
 JOB = "job.json"
-ROOT = Path(__file__).parents[1]
 INTERRUPTED = 130
 
 
@@ -45,7 +45,7 @@ def measure_in_fresh_process(job: ProcessJob, watch: Watch) -> None:
             [sys.executable, "-m", "bench.worker", folder],
             stdout=subprocess.PIPE,
             stderr=errors,
-            env={**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])},
+            env={**os.environ, "PYTHONPATH": search_path()},
             text=True,
             start_new_session=True,  # the terminal's Ctrl-C reaches us alone, and is passed on once
         ) as process:
@@ -69,14 +69,12 @@ def write_job(job: ProcessJob, folder: Path) -> None:
         "models": [asdict(model) for model in job.models],
         "settings": asdict(job.settings),
         "process": job.process,
-        "first_blocks": [[list(key), first] for key, first in job.first_blocks.items()],
+        "missing": [[list(key), asdict(lacks)] for key, lacks in job.missing.items()],
         "workloads": list(job.sources),
     }
     (folder / JOB).write_text(json.dumps(data), encoding="utf-8")
-    for workload, B, S in {key[1:] for key in job.first_blocks if key[1] in job.sources}:
-        batches = job.sources[workload](B, S)
-        tensors = {f"{index:04}.{name}": x for index, item in enumerate(batches) for name, x in item.items()}
-        save_file(tensors, _inputs_file(folder, workload, B, S))
+    for workload, B, S in {key[1:] for key in job.missing if key[1] in job.sources}:
+        save_batches(job.sources[workload](B, S), _inputs_file(folder, workload, B, S))
 
 
 def read_job(folder: Path) -> ProcessJob:
@@ -87,7 +85,10 @@ def read_job(folder: Path) -> ProcessJob:
         models=TypeAdapter(tuple[BenchModel, ...]).validate_python(data["models"]),
         settings=TypeAdapter(BenchSettings).validate_python(data["settings"]),
         process=data["process"],
-        first_blocks={(key[0], key[1], key[2], key[3]): first for key, first in data["first_blocks"]},
+        missing={
+            (key[0], key[1], key[2], key[3]): TypeAdapter(Missing).validate_python(lacks)
+            for key, lacks in data["missing"]
+        },
         sources=sources,
     )
 
@@ -126,11 +127,7 @@ def _refuse(message: str) -> None:
 
 
 def _read_inputs(folder: Path, workload: str, B: int, S: int) -> Sequence[Batch]:
-    batches: dict[str, Batch] = {}
-    for name, tensor in sorted(load_file(_inputs_file(folder, workload, B, S)).items()):
-        index, _, field = name.partition(".")
-        batches.setdefault(index, {})[field] = tensor
-    return list(batches.values())
+    return load_batches(_inputs_file(folder, workload, B, S))
 
 
 def _inputs_file(folder: Path, workload: str, B: int, S: int) -> Path:

@@ -241,9 +241,9 @@ def machine_text(result: BenchResult) -> str:
         record.gpu.gpu for cell in result.cells for record in hardware_records(cell) if record.gpu is not None
     )
     return (
-        f"- {', '.join(settings.runtimes)} {settings.dtype or ''}: {', '.join([*gpus, machine.cpu])}, {machine.cores} cores, "
-        f"{settings.threads} thread, {settings.blocks} blocks of {settings.calls} calls, {result.inputs}, {versions}; "
-        f"other programs kept {result.other_load:.1f} cores busy."
+        f"- {', '.join(settings.runtimes)} {settings.dtype or ''}: {', '.join([*gpus, machine.cpu])}, "
+        f"{machine.cores} cores, {settings.threads} thread, {settings.blocks} blocks of {settings.calls} calls, "
+        f"{result.inputs}; {versions}; other programs kept {result.other_load:.1f} cores busy."
     )
 
 

@@ -64,8 +64,17 @@ def cuda_provider(gpu: int, stream: int, *, cuda_graph: bool) -> tuple[str, dict
     return CUDA_PROVIDER, options
 
 
-def cuda_session_from_onnx(path: Path, gpu: int, stream: int, *, cuda_graph: bool = False) -> InferenceSession:
+def cuda_session_from_onnx(
+    path: Path, gpu: int, stream: int, *, cuda_graph: bool = False, profile_folder: Path | None = None
+) -> InferenceSession:
     """Open an ONNX file on a GPU.
+
+    Args:
+        path: of the file.
+        gpu: index.
+        stream: as `cuda_provider`, and so is the next one.
+        cuda_graph: see there.
+        profile_folder: as `exporter.ort_session.session_options`.
 
     Raises:
         InputError: if ONNX Runtime has no CUDA here, the file cannot be run or is of dynamic int8, or a node other
@@ -76,7 +85,7 @@ def cuda_session_from_onnx(path: Path, gpu: int, stream: int, *, cuda_graph: boo
         raise InputError(missing)
     if any(node.op_type == "DynamicQuantizeLinear" for node in read_onnx(path).graph.node):
         refuse_dynamic_int8("ort-cuda")
-    options = session_options(threads=1)
+    options = session_options(1, profile_folder)
     options.add_session_config_entry(RECORD_PLACEMENT, "1")
     session = open_session(path, options, [cuda_provider(gpu, stream, cuda_graph=cuda_graph)])
     check_provider(session.get_providers(), CUDA_PROVIDER)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from onnxruntime import InferenceSession, SessionOptions
 
 CPU_PROVIDER = "CPUExecutionProvider"
-OPTIMISED_NAME = "optimised.onnx"
+OPTIMISED_NAME, PROFILE_PREFIX = "optimised.onnx", "profile"
 REQUIRED_INPUTS = frozenset({"input_ids", "attention_mask"})
 ERRORS_ONLY = 3
 """Severity of ONNX Runtime's own log: its warnings are about optimisations, not about answers."""
@@ -31,8 +31,7 @@ def session_from_onnx(path: str | Path, *, threads: int = 1, profile_folder: Pat
     Args:
         path: a BERT that takes ``input_ids``, ``attention_mask`` and possibly ``token_type_ids``; it need not be ours.
         threads: CPU threads inside one operator.
-        profile_folder: if given, every call is profiled into it (``end_profiling`` tells the file), and the graph as
-            the session runs it is written there as `OPTIMISED_NAME`.
+        profile_folder: see `session_options`.
 
     Raises:
         InputError: if onnxruntime is missing, the file is missing, damaged or of another kind of model, or the
@@ -41,11 +40,7 @@ def session_from_onnx(path: str | Path, *, threads: int = 1, profile_folder: Pat
     path = Path(path)
     if not path.is_file():
         raise InputError(f"{path} does not exist or is not a file; pass an ONNX file.")
-    options = session_options(threads)
-    if profile_folder is not None:
-        options.enable_profiling = True
-        options.profile_file_prefix = str(profile_folder / "profile")
-        options.optimized_model_filepath = str(profile_folder / OPTIMISED_NAME)
+    options = session_options(threads, profile_folder)
     session = open_session(path, options, [CPU_PROVIDER])
     check_provider(session.get_providers(), CPU_PROVIDER)
     return session
@@ -124,8 +119,13 @@ def open_session(path: Path, options: SessionOptions, providers: Sequence[Any]) 
     return session
 
 
-def session_options(threads: int) -> SessionOptions:
+def session_options(threads: int, profile_folder: Path | None = None) -> SessionOptions:
     """Options of every session of ours: threads inside one operator, and a quiet log.
+
+    Args:
+        threads: inside one operator.
+        profile_folder: if given, every call is profiled into a file there that begins with `PROFILE_PREFIX`, and the
+            graph as the session runs it is written there as `OPTIMISED_NAME`.
 
     Raises:
         InputError: if ONNX Runtime is missing, or ``threads`` is below 1.
@@ -140,6 +140,10 @@ def session_options(threads: int) -> SessionOptions:
     options = ort.SessionOptions()
     options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
     options.log_severity_level = ERRORS_ONLY
+    if profile_folder is not None:
+        options.enable_profiling = True
+        options.profile_file_prefix = str(profile_folder / PROFILE_PREFIX)
+        options.optimized_model_filepath = str(profile_folder / OPTIMISED_NAME)
     return options
 
 

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from enum import StrEnum
+from itertools import product
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -19,12 +19,12 @@ import numpy as np
 from pydantic import TypeAdapter
 from safetensors.torch import save_file
 
+from bench.fresh_process import run_module
 from pruning.batching import Batch
 from pruning.errors import InputError
 
 CHILD_MODULE = "bench.experiments.cold_start_child"
 CHUNK_BYTES = 1 << 20
-ROOT = Path(__file__).parents[2]
 
 
 class FileCache(StrEnum):
@@ -105,13 +105,17 @@ class ColdStartResult:
 
 @dataclass(frozen=True)
 class ColdStartTask:
-    """What a fresh process is to do: load ``prepared`` into a runtime and answer the batch in ``inputs`` twice."""
+    """What a fresh process is to do: load ``prepared`` into a runtime and answer the batch in ``inputs`` twice.
+
+    ``dtype`` is the precision, None for the model's own.
+    """
 
     runtime: str
     prepared: str
     threads: int
     inputs: str
     answer: str
+    dtype: str | None = None
 
 
 Start = Callable[[Path, FileCache], ColdStart]
@@ -123,25 +127,39 @@ def repeat_starts(
     sizes: Mapping[str, int],
     start: Start,
     repeats: int,
-    on_start: Callable[[str], None] = lambda what: None,
-) -> tuple[ColdStartRow, ...]:
+    before: Sequence[ColdStartRow] = (),
+) -> Iterator[tuple[ColdStartRow, ...]]:
     """Start every model ``repeats`` times in each state of the file cache, taking turns so that drift hits all alike.
+
+    Yields after every start.
+
+    Args:
+        prepared: the models by key.
+        sizes: bytes of their files.
+        start: a fresh process.
+        repeats: of each model in each state.
+        before: rows to go on with.
 
     Raises:
         InputError: if ``repeats`` is below 1.
     """
     if repeats < 1:
         raise InputError(f"cold starts need at least one repeat; got {repeats}.")
-    found: dict[tuple[str, FileCache], list[ColdStart]] = {}
-    for index in range(repeats):
-        for cache in FileCache:
-            for key, path in prepared.items():
-                found.setdefault((key, cache), []).append(start(path, cache))
-                on_start(f"{key}, files {cache}, start {index + 1} of {repeats}")
-    return tuple(ColdStartRow(key, cache, sizes[key], tuple(starts)) for (key, cache), starts in found.items())
+    found = {(row.key, row.cache): list(row.starts) for row in before}
+    for index, cache, key in product(range(repeats), FileCache, prepared):
+        if len(found.get((key, cache), ())) <= index:
+            found.setdefault((key, cache), []).append(start(prepared[key], cache))
+            yield tuple(ColdStartRow(name, state, sizes[name], tuple(x)) for (name, state), x in found.items())
 
 
-def start_process(runtime: str, threads: int, batch: Batch, prepared: Path, cache: FileCache) -> ColdStart:
+def count_starts(rows: Sequence[ColdStartRow]) -> int:
+    """Processes started so far."""
+    return sum(len(row.starts) for row in rows)
+
+
+def start_process(
+    runtime: str, threads: int, batch: Batch, prepared: Path, cache: FileCache, *, dtype: str | None = None
+) -> ColdStart:
     """Load and answer in a fresh interpreter.
 
     Raises:
@@ -150,18 +168,10 @@ def start_process(runtime: str, threads: int, batch: Batch, prepared: Path, cach
     with TemporaryDirectory(prefix="slimbert-cold-") as folder:
         inputs, answer = Path(folder) / "inputs.safetensors", Path(folder) / "answer.json"
         save_file(batch, inputs)
-        task = ColdStartTask(runtime, str(prepared), threads, str(inputs), str(answer))
+        task = ColdStartTask(runtime, str(prepared), threads, str(inputs), str(answer), dtype)
         set_file_cache(prepared, cache)
-        done = subprocess.run(  # our own interpreter and module
-            [sys.executable, "-m", CHILD_MODULE, json.dumps(asdict(task))],
-            env=os.environ | {"PYTHONPATH": _search_path()},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        if done.returncode or not answer.is_file():
-            reason = (done.stderr.strip().splitlines() or ["no message"])[-1]
-            raise InputError(f"a fresh process could not load {prepared} in {runtime}: {reason}")
+        failure = f"a fresh process could not load {prepared} in {runtime}"
+        run_module(CHILD_MODULE, json.dumps(asdict(task)), failure)
         return TypeAdapter(ColdStart).validate_json(answer.read_text(encoding="utf-8"))
 
 
@@ -186,8 +196,3 @@ def _forget(descriptor: int) -> None:
         raise InputError("the file cache can be dropped on Linux alone; measure cold starts there.")
     os.fdatasync(descriptor)  # pages that are not on the disk yet cannot be dropped
     os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
-
-
-def _search_path() -> str:
-    """Where the fresh process finds this package, whether it is installed or not."""
-    return os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))

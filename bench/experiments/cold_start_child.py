@@ -15,6 +15,7 @@ from pathlib import Path  # noqa: E402
 from safetensors.torch import load_file  # noqa: E402
 
 from bench.experiments.cold_start import ColdStart, ColdStartTask  # noqa: E402
+from bench.runners.base import Precision, RunnerOptions  # noqa: E402
 from bench.runners.registry import runner_class_from_runtime  # noqa: E402
 from bench.telemetry.cpu import peak_resident_bytes, resident_bytes  # noqa: E402
 from pruning.atomic import write_json  # noqa: E402
@@ -26,7 +27,8 @@ def answer_cold(task: ColdStartTask, batch: Batch, imports_s: float) -> ColdStar
     runner_class = runner_class_from_runtime(task.runtime)
     before = resident_bytes()
     times = [time.perf_counter()]
-    with runner_class.load(Path(task.prepared), task.threads) as runner:
+    options = RunnerOptions(dtype=None if task.dtype is None else Precision(task.dtype))
+    with runner_class.load(Path(task.prepared), task.threads, options) as runner:
         times.append(time.perf_counter())
         for _ in range(2):
             runner.run(batch)

@@ -6,12 +6,13 @@ Letters: B batch, S sequence.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
 from bench.paired import Blocks
 from bench.statistics import RatioInterval, log_ratios, ratio_interval
+from bench.timer import WALL
 from pruning.errors import InputError
 
 WORTHWHILE_GAIN = 1.05
@@ -83,11 +84,12 @@ class ThroughputCurve:
 
 @dataclass(frozen=True)
 class ThroughputResult:
-    """All models in one runtime at one sequence length; the baseline's curve is the first."""
+    """All models in one runtime at one sequence length, on one clock; the baseline's curve is the first."""
 
     runtime: str
     seq: int
     curves: tuple[ThroughputCurve, ...]
+    clock: str = WALL.name
 
     def ratio(self, key: str, batch: int, *, seed: int = 0) -> RatioInterval:
         """Speed of a model over the baseline's at one batch size, from calls paired as they were made.
@@ -124,23 +126,31 @@ def is_saturated(rates: Sequence[float]) -> bool:
     return len(gains) == USELESS_DOUBLINGS and max(gains) < WORTHWHILE_GAIN
 
 
-def sweep(measure: MeasureBatch, *, seq: int, largest: int) -> tuple[ThroughputCurve, ...]:
-    """Double the batch from 1 until every model is saturated, or ``largest`` is reached.
+def sweep(
+    measure: MeasureBatch, *, seq: int, largest: int, before: Sequence[ThroughputCurve] = ()
+) -> Iterator[tuple[ThroughputCurve, ...]]:
+    """Double the batch from 1 until every model is saturated, or ``largest`` is reached; yields after every size.
 
     All models are measured at every size, so that they can be compared there.
+
+    Args:
+        measure: times all models at one size.
+        seq: S.
+        largest: size at which to end.
+        before: curves to go on with.
 
     Raises:
         InputError: if ``largest`` is below 1.
     """
     if largest < 1:
         raise InputError(f"the largest batch of a sweep must be at least 1; got {largest}.")
-    points: dict[str, list[ThroughputPoint]] = {}
-    batch = 1
+    points = {curve.key: list(curve.points) for curve in before}
+    batch = 2 * before[0].points[-1].batch if before else 1
     while batch <= largest and not _all_saturated(points):
         for key, blocks in measure(batch).items():
             points.setdefault(key, []).append(ThroughputPoint(batch, seq, blocks))
+        yield tuple(ThroughputCurve(key, tuple(found)) for key, found in points.items())
         batch *= 2
-    return tuple(ThroughputCurve(key, tuple(found)) for key, found in points.items())
 
 
 def _all_saturated(points: Mapping[str, Sequence[ThroughputPoint]]) -> bool:

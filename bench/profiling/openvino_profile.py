@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.profiling.breakdown import ProfiledCall, Work
 from bench.profiling.places import NOWHERE, Place, place_from_names
+from bench.profiling.request import ProfileRequest
+from bench.runners.base import Precision
 from exporter.onnx_file import read_onnx
 from exporter.openvino_session import compiled_from_onnx, input_names
-from pruning.batching import Batch
 
 if TYPE_CHECKING:
     from openvino import CompiledModel
@@ -19,32 +19,27 @@ if TYPE_CHECKING:
 MS_PER_S = 1_000.0
 
 
-def profile_openvino(path: Path, batches: Sequence[Batch], threads: int, scratch: Path) -> tuple[ProfiledCall, ...]:
+def profile_openvino(request: ProfileRequest) -> tuple[ProfiledCall, ...]:
     """One `ProfiledCall` per batch; all but the first are the mean of all but the first.
 
     OpenVINO's counters are means since the model was compiled, so single calls cannot be told apart; the first one,
     which also prepares kernels, is taken out of the others.
 
-    Args:
-        path: of the ONNX file.
-        batches: to run, at least one.
-        threads: CPU threads of one forward pass.
-        scratch: not needed here.
-
     Raises:
         InputError: as `exporter.openvino_session.compiled_from_onnx`.
     """
-    compiled = compiled_from_onnx(path, threads=threads, counters=True)
-    places, names = places_by_operator(compiled), input_names(read_onnx(path).graph)
-    request = compiled.create_infer_request()
+    bf16 = request.options.dtype is Precision.BF16
+    compiled = compiled_from_onnx(request.path, threads=request.threads, bf16=bf16, counters=True)
+    places, names = places_by_operator(compiled), input_names(read_onnx(request.path).graph)
+    inference = compiled.create_infer_request()
     means: list[ProfiledCall] = []
     totals_s: list[float] = []
-    for batch in batches:
+    for batch in request.batches:
         inputs = {name: batch[name].numpy() for name in names}
         begun_s = time.perf_counter()
-        request.infer(inputs, share_inputs=True)
+        inference.infer(inputs, share_inputs=True)
         totals_s.append(time.perf_counter() - begun_s)
-        means.append(call_from_counters(request.get_profiling_info(), places, sum(totals_s) / len(totals_s)))
+        means.append(call_from_counters(inference.get_profiling_info(), places, sum(totals_s) / len(totals_s)))
     rest = len(means) - 1
     return (means[0], *([without_first(means[0], means[-1], len(means))] * rest))
 

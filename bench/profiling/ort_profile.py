@@ -11,32 +11,33 @@ import onnx
 
 from bench.profiling.breakdown import ProfiledCall, Work
 from bench.profiling.places import NOWHERE, place_from_name, place_from_names
-from exporter.ort_session import OPTIMISED_NAME, predict_from_session, session_from_onnx
-from pruning.batching import Batch
+from bench.profiling.request import ProfileRequest
+from exporter.ort_session import OPTIMISED_NAME, PROFILE_PREFIX, predict_from_session, session_from_onnx
 
 RUN_EVENT = "model_run"
 KERNEL_SUFFIX = "_kernel_time"
 US_PER_MS = 1_000.0
 
 
-def profile_onnx(path: Path, batches: Sequence[Batch], threads: int, scratch: Path) -> tuple[ProfiledCall, ...]:
+def profile_onnx(request: ProfileRequest) -> tuple[ProfiledCall, ...]:
     """One `ProfiledCall` per batch.
-
-    Args:
-        path: of the ONNX file.
-        batches: to run.
-        threads: CPU threads inside one operator.
-        scratch: an empty folder for the profile and the optimised graph.
 
     Raises:
         InputError: as `exporter.ort_session.session_from_onnx`.
     """
-    session = session_from_onnx(path, threads=threads, profile_folder=scratch)
+    session = session_from_onnx(request.path, threads=request.threads, profile_folder=request.scratch)
     predict = predict_from_session(session)
-    for batch in batches:
+    for batch in request.batches:
         predict(batch)
-    events = json.loads(Path(session.end_profiling()).read_text(encoding="utf-8"))
-    graph = onnx.load(scratch / OPTIMISED_NAME, load_external_data=False).graph
+    session.end_profiling()
+    return calls_from_folder(request.scratch)
+
+
+def calls_from_folder(folder: Path) -> tuple[ProfiledCall, ...]:
+    """One `ProfiledCall` for each run of the session that was profiled into a folder."""
+    (profile,) = folder.glob(f"{PROFILE_PREFIX}*.json")
+    events = json.loads(profile.read_text(encoding="utf-8"))
+    graph = onnx.load(folder / OPTIMISED_NAME, load_external_data=False).graph
     return calls_from_events(events, nodes_by_name(graph))
 
 

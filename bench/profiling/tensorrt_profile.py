@@ -4,28 +4,22 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 from bench.profiling.breakdown import ProfiledCall, Work
 from bench.profiling.places import main_name, operator_from_name, place_from_name
+from bench.profiling.request import ProfileRequest
 from exporter.engine.load import LayerTime, TensorRtEngine, load_engine
 from pruning.batching import Batch
 
 
-def profile_engine(path: Path, batches: Sequence[Batch], threads: int, scratch: Path) -> tuple[ProfiledCall, ...]:
+def profile_engine(request: ProfileRequest) -> tuple[ProfiledCall, ...]:
     """One `ProfiledCall` per batch; the engine is opened for it and thrown away, as its profiler slows it down.
-
-    Args:
-        path: of the engine.
-        batches: to run.
-        threads: not needed here, nor is the next one.
-        scratch: see above.
 
     Raises:
         InputError: as `exporter.engine.load.load_engine`.
         EngineError: if TensorRT refuses to run, or does not describe its layers.
     """
-    return calls_from_engine(load_engine(path), batches)
+    return calls_from_engine(load_engine(request.path, device=request.options.gpu), request.batches)
 
 
 def calls_from_engine(engine: TensorRtEngine, batches: Sequence[Batch]) -> tuple[ProfiledCall, ...]:

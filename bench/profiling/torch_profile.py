@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
+from functools import partial
 from typing import Any
 
 import torch
@@ -13,41 +13,47 @@ from torch.profiler import ProfilerActivity, profile, record_function
 
 from bench.profiling.breakdown import ProfiledCall, Work
 from bench.profiling.places import place_from_name
+from bench.profiling.request import ProfileRequest
+from bench.runners.torch_model import torch_model
 from pruning.batching import Batch
-from pruning.checkpoint import load_checkpoint
 
 CALL = "slimbert.call"
 MODULE = "slimbert.module "
 US_PER_MS = 1_000.0
 
 
-def profile_checkpoint(path: Path, batches: Sequence[Batch], threads: int, scratch: Path) -> tuple[ProfiledCall, ...]:
-    """One `ProfiledCall` per batch, eager on the CPU; the model is loaded for it and thrown away.
-
-    Args:
-        path: of the checkpoint.
-        batches: to run.
-        threads: of PyTorch, put back afterwards.
-        scratch: not needed here.
-    """
-    model = load_checkpoint(path).model.eval()
-    model.set_attn_implementation("sdpa")
+def profile_checkpoint(request: ProfileRequest) -> tuple[ProfiledCall, ...]:
+    """One `ProfiledCall` per batch, eager on the CPU in the precision asked for; the model is loaded for it."""
+    model = torch_model(request.path, request.options.dtype)
     before = torch.get_num_threads()
-    torch.set_num_threads(threads)
+    torch.set_num_threads(request.threads)
     try:
-        return profile_module(model, batches)
+        return profile_module(model, request.batches)
     finally:
         torch.set_num_threads(before)
 
 
 def profile_module(model: nn.Module, batches: Sequence[Batch]) -> tuple[ProfiledCall, ...]:
     """One `ProfiledCall` per batch."""
-    with named_modules(model), torch.inference_mode(), profile(activities=[ProfilerActivity.CPU]) as profiler:
-        for batch in batches:
+    with torch.inference_mode():
+        roots = profiled_roots(model, [partial(model, **batch) for batch in batches], [ProfilerActivity.CPU])
+    return tuple(call_from_root(root, root.cpu_time_total / US_PER_MS, own_ms) for root in roots)
+
+
+def own_ms(event: Any) -> float:
+    """Milliseconds of the CPU in an operator, without those that it called."""
+    return float(event.self_cpu_time_total / US_PER_MS)
+
+
+def profiled_roots(
+    model: nn.Module, calls: Sequence[Callable[[], object]], activities: Sequence[ProfilerActivity]
+) -> list[Any]:
+    """The profiler's event of each call, everything that the call did below it, modules marked by name."""
+    with named_modules(model), profile(activities=list(activities)) as profiler:
+        for call in calls:
             with record_function(CALL):
-                model(**batch)
-    roots = [event for event in profiler.events() if event.name == CALL]
-    return tuple(call_from_root(root) for root in roots)
+                call()
+    return [event for event in profiler.events() if event.name == CALL and event.device_type.name == "CPU"]
 
 
 @contextmanager
@@ -77,18 +83,25 @@ def named_modules(model: nn.Module) -> Iterator[None]:
             handle.remove()
 
 
-def call_from_root(root: Any) -> ProfiledCall:
-    """Charge the own time of every operator below one event to the innermost module around it."""
+def call_from_root(root: Any, total_ms: float, time_ms: Callable[[Any], float]) -> ProfiledCall:
+    """Charge the time of every operator below one event to the innermost module around it.
+
+    Args:
+        root: the event of a call.
+        total_ms: of the call.
+        time_ms: of an operator alone; those that took none are left out.
+    """
     work_ms: dict[Work, float] = {}
 
     def visit(event: Any, module: str) -> None:
         inner = event.name.removeprefix(MODULE) if event.name.startswith(MODULE) else module
         if not event.name.startswith(MODULE) and event is not root:
-            operator = event.name.removeprefix("aten::")
+            operator, milliseconds = event.name.removeprefix("aten::"), time_ms(event)
             work = Work(f"{inner}/{operator}", operator, place_from_name(inner))
-            work_ms[work] = work_ms.get(work, 0.0) + event.self_cpu_time_total / US_PER_MS
+            if milliseconds:
+                work_ms[work] = work_ms.get(work, 0.0) + milliseconds
         for child in event.cpu_children:
             visit(child, inner)
 
     visit(root, "")
-    return ProfiledCall(root.cpu_time_total / US_PER_MS, work_ms)
+    return ProfiledCall(total_ms, work_ms)

@@ -74,7 +74,7 @@ def throughput_table(result: ThroughputResult, labels: Labels) -> ReportTable:
         ("batch", "model", "requests/s", "tokens/s", "speed (95 % interval)", ""),
         tuple(rows),
         2,
-        " ".join(["Closed loop, every token real.", *ends]),
+        " ".join([f"Closed loop, {result.clock} clock, every token real.", *ends]),
     )
 
 

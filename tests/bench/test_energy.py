@@ -124,6 +124,38 @@ def test_energy_is_in_the_samples_file_and_in_every_report(gpu: FakeDevice, dens
     assert "energy" not in markdown_from_result(device_result()).casefold()
 
 
+def test_a_stopped_measurement_goes_on_with_the_energy_it_lacks(gpu: FakeDevice, dense: Path) -> None:
+    models, settings = name_models([dense, dense]), replace(GPU_SETTINGS, energy_seconds=0.01)
+    kept: list[BenchResult] = []
+
+    def press(done: int, total: int, what: str) -> None:
+        if what.endswith("energy of control"):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        measure(models, settings, {}, progress=press, keep=kept.append)
+    part = BenchResult.from_dict(json.loads(json.dumps(kept[-1].to_dict())))
+    steps: list[str] = []
+    whole = measure(models, settings, {}, previous=part, progress=lambda done, total, what: steps.append(what))
+    assert [step.rpartition(": ")[2] for step in steps[3:]] == ["energy of candidate-1"]
+    (before,), (after,) = part.cells[0].repetitions, whole.cells[0].repetitions
+    assert after.samples_ms == before.samples_ms
+    windows = after.telemetry["energy"]
+    assert list(windows) == ["baseline", "control", "candidate-1"]
+    assert {key: windows[key] for key in before.telemetry["energy"]} == before.telemetry["energy"]
+    assert measure(models, settings, {}, previous=whole).cells == whole.cells
+
+
+def test_energy_can_be_asked_for_afterwards(gpu: FakeDevice, dense: Path) -> None:
+    models = name_models([dense, dense])
+    without = measure(models, GPU_SETTINGS, {})
+    with_energy = measure(models, replace(GPU_SETTINGS, energy_seconds=0.01), {}, previous=without)
+    assert with_energy.cells[0].repetitions[0].samples_ms == without.cells[0].repetitions[0].samples_ms
+    assert energy_per_1000_j(with_energy.cells[0], "control") is not None
+    with pytest.raises(InputError, match=r"its energy_seconds differ, 0\.01 then, 0\.0 now"):
+        measure(models, GPU_SETTINGS, {}, previous=with_energy)
+
+
 def test_energy_is_the_mean_over_processes() -> None:
     def windows(requests: int) -> dict[str, object]:
         readings = (gpu_sample(0.0), gpu_sample(3.0))

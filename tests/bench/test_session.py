@@ -10,12 +10,12 @@ import pytest
 
 from bench import compare as session
 from bench.cell import FULL, Cell
-from bench.compare import measure, merge_cell, missing_blocks
+from bench.compare import measure, merge_cell, missing_in_process
 from bench.contestants import name_models
 from bench.inputs import input_batches
 from bench.ladder import ladder_from_cell
 from bench.paired import BlockPlan
-from bench.process import ProcessJob, Watch
+from bench.process import Missing, ProcessJob, Watch
 from bench.result import BenchResult, BenchSettings
 from bench.worker import measure_in_fresh_process, read_job, write_job
 from pruning.errors import InputError
@@ -50,7 +50,10 @@ def test_an_interrupt_leaves_the_blocks_so_far_and_resume_adds_the_rest(dense: P
     settings = replace(QUICK, batches=(1, 2))
     part = stopped(models, settings, after=3 + 2)
     assert [cell.repetitions[0].blocks for cell in part.cells] == [2]
-    assert missing_blocks(part, 0) == {("ort-cpu", FULL, 1, 8): 2, ("ort-cpu", FULL, 2, 8): 0}
+    assert missing_in_process(part, 0) == {
+        ("ort-cpu", FULL, 1, 8): Missing(2),
+        ("ort-cpu", FULL, 2, 8): Missing(0),
+    }
     steps: list[int] = []
     whole = measure(models, settings, {}, previous=part, progress=lambda done, total, what: steps.append(total))
     assert [cell.repetitions[0].blocks for cell in whole.cells] == [3, 3]
@@ -99,7 +102,7 @@ def test_every_process_adds_a_repetition(monkeypatch: pytest.MonkeyPatch, dense:
 
     def fake_process(job: ProcessJob, watch: Watch) -> None:
         jobs.append(job)
-        for runtime, workload, batch, seq in job.first_blocks:
+        for runtime, workload, batch, seq in job.missing:
             watch.cell(replace(template, runtime=runtime, workload=workload, batch=batch, seq=seq))
 
     monkeypatch.setattr(session, "measure_in_fresh_process", fake_process)
@@ -113,7 +116,7 @@ def test_every_process_adds_a_repetition(monkeypatch: pytest.MonkeyPatch, dense:
 
 def test_a_refusal_in_a_fresh_process_is_the_same_line(dense: Path) -> None:
     models = name_models([dense, dense])
-    job = ProcessJob(models, replace(QUICK, seqs=(99,)), 0, {("ort-cpu", FULL, 1, 99): 0}, {})
+    job = ProcessJob(models, replace(QUICK, seqs=(99,)), 0, {("ort-cpu", FULL, 1, 99): Missing(0)}, {})
     with pytest.raises(InputError, match="sequence length 99 is beyond the 40 positions"):
         measure_in_fresh_process(job, Watch(lambda step: None, lambda cell: None))
 
@@ -129,7 +132,7 @@ def test_a_fresh_process_measures_real_text_and_hands_over_its_blocks_when_inter
             raise KeyboardInterrupt
 
     settings = replace(QUICK, blocks=20_000, processes=2)
-    job = ProcessJob(models, settings, 1, {("ort-cpu", FULL, 1, 8): 1}, TEXTS)
+    job = ProcessJob(models, settings, 1, {("ort-cpu", FULL, 1, 8): Missing(1)}, TEXTS)
     with pytest.raises(KeyboardInterrupt):
         measure_in_fresh_process(job, Watch(press, cells.append))
     assert steps[4] == "ort-cpu, batch 1, sequence 8: block 3 of 20000"
@@ -138,13 +141,13 @@ def test_a_fresh_process_measures_real_text_and_hands_over_its_blocks_when_inter
 
 def test_a_process_that_dies_is_named(monkeypatch: pytest.MonkeyPatch, dense: Path) -> None:
     monkeypatch.setattr("bench.worker.sys.executable", "/bin/false")
-    job = ProcessJob(name_models([dense, dense]), QUICK, 0, {("ort-cpu", FULL, 1, 8): 0}, {})
+    job = ProcessJob(name_models([dense, dense]), QUICK, 0, {("ort-cpu", FULL, 1, 8): Missing(0)}, {})
     with pytest.raises(InputError, match="ended with exit code 1: it said nothing"):
         measure_in_fresh_process(job, Watch(lambda step: None, lambda cell: None))
 
 
 def test_a_job_survives_its_folder(dense: Path, tmp_path: Path) -> None:
-    job = ProcessJob(name_models([dense, dense]), QUICK, 2, {("ort-cpu", FULL, 2, 8): 1}, TEXTS)
+    job = ProcessJob(name_models([dense, dense]), QUICK, 2, {("ort-cpu", FULL, 2, 8): Missing(1)}, TEXTS)
     write_job(job, tmp_path)
     again = read_job(tmp_path)
     assert replace(again, sources={}) == replace(job, sources={})

@@ -13,6 +13,7 @@ from bench.experiments.cold_start import (
     ColdStartRow,
     ColdStartTask,
     FileCache,
+    count_starts,
     repeat_starts,
     set_file_cache,
     start_process,
@@ -34,7 +35,10 @@ def test_models_and_states_take_turns() -> None:
         seen.append((path.name, cache))
         return fresh(float(len(seen)))
 
-    rows = repeat_starts({"baseline": Path("a"), "candidate-1": Path("b")}, {"baseline": 7, "candidate-1": 5}, start, 2)
+    models = ({"baseline": Path("a"), "candidate-1": Path("b")}, {"baseline": 7, "candidate-1": 5})
+    steps = list(repeat_starts(*models, start, 2))
+    rows = steps[-1]
+    assert [count_starts(step) for step in steps] == list(range(1, 9))
     turn = [("a", FileCache.WARM), ("b", FileCache.WARM), ("a", FileCache.DROPPED), ("b", FileCache.DROPPED)]
     assert seen == turn * 2
     assert [(row.key, row.cache, row.file_bytes) for row in rows][:2] == [
@@ -42,6 +46,9 @@ def test_models_and_states_take_turns() -> None:
         ("candidate-1", FileCache.WARM, 5),
     ]
     assert rows[0].median_s("load_s") == 3.0
+    del seen[6:]
+    assert list(repeat_starts(*models, start, 2, before=steps[5])) == steps[6:]
+    assert seen == turn * 2
 
 
 def test_memory_is_the_peak_and_what_the_model_added() -> None:
@@ -54,7 +61,7 @@ def test_memory_is_the_peak_and_what_the_model_added() -> None:
 
 def test_impossible_numbers_are_refused() -> None:
     with pytest.raises(InputError, match="at least one repeat; got 0"):
-        repeat_starts({}, {}, lambda path, cache: fresh(1.0), 0)
+        next(repeat_starts({}, {}, lambda path, cache: fresh(1.0), 0))
     with pytest.raises(InputError, match="needs at least one process"):
         ColdStartRow("baseline", FileCache.WARM, 7, ())
 
@@ -74,10 +81,13 @@ def test_a_process_that_fails_says_why(tmp_path: Path, monkeypatch: pytest.Monke
 
 
 def test_the_child_measures_in_order(dense: Path) -> None:
-    task = ColdStartTask("torch-cpu", str(dense), 1, "", "")
-    start = answer_cold(task, random_batches(len(VOCAB), 1, 8)[0], 1.25)
-    assert start.imports_s == 1.25
-    assert min(start.load_s, start.first_answer_s, start.second_answer_s) > 0
+    for dtype in (None, "bf16"):
+        task = ColdStartTask("torch-cpu", str(dense), 1, "", "", dtype)
+        start = answer_cold(task, random_batches(len(VOCAB), 1, 8)[0], 1.25)
+        assert start.imports_s == 1.25
+        assert min(start.load_s, start.first_answer_s, start.second_answer_s) > 0
+    with pytest.raises(ValueError, match="'fp7' is not a valid Precision"):
+        answer_cold(ColdStartTask("torch-cpu", str(dense), 1, "", "", "fp7"), {}, 0.0)
 
 
 def test_the_file_cache_is_set_for_files_and_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

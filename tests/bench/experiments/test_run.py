@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from bench.contestants import name_models
-from bench.experiments import run
+from bench.experiments import stages
 from bench.experiments.cold_start import ColdStart, FileCache
 from bench.experiments.load import QueueRules, Rate
 from bench.experiments.plan import Experiment, ExperimentPlan, experiment_named, rate_from_text
@@ -27,7 +28,7 @@ PLAN = ExperimentPlan(
 @pytest.fixture
 def quick_starts(monkeypatch: pytest.MonkeyPatch) -> None:
     start = ColdStart(1.0, 0.2, 0.1, 0.05, 10, 30)
-    monkeypatch.setattr(run, "start_process", lambda runtime, threads, batch, path, cache: start)
+    monkeypatch.setattr(stages, "start_process", lambda runtime, threads, batch, path, cache, dtype: start)
 
 
 def test_every_experiment_holds_every_model(dense: Path, shallow: Path, quick_starts: None) -> None:
@@ -57,32 +58,69 @@ def test_every_experiment_holds_every_model(dense: Path, shallow: Path, quick_st
     assert {name for name, _, _ in told} == set(Experiment) - {Experiment.LATENCY}
     assert kept[-1] == found
     assert kept[0].throughput == ()
+    assert {result.clock for result in found.throughput} == {"wall"}
 
 
-def test_what_ended_before_an_interrupt_is_kept(dense: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def stop(site: object, seq: int) -> None:
-        raise KeyboardInterrupt
+STEPS = {
+    Experiment.PROFILE: lambda found: found.profile[0].models,
+    Experiment.THROUGHPUT: lambda found: [curve.points for curve in found.throughput[0].curves],
+    Experiment.LOAD: lambda found: found.load[0].points,
+    Experiment.COLD_START: lambda found: [row.starts for row in found.cold_start[0].rows],
+}
+"""What grows step by step in each experiment."""
 
-    monkeypatch.setattr(run, "measure_throughput", stop)
+
+@pytest.mark.parametrize("name", STEPS)
+def test_a_stopped_experiment_keeps_its_steps_and_goes_on(name: Experiment, dense: Path, quick_starts: None) -> None:
+    models, plan = name_models([dense, dense]), replace(PLAN, names=(name,), repeats=2)
     kept: list[Experiments] = []
+
+    def press(told: str, done: int, total: int, what: str) -> None:
+        if done == 2:
+            raise KeyboardInterrupt
+
     with pytest.raises(KeyboardInterrupt):
-        run_experiments(name_models([dense, dense]), SETTINGS, PLAN, watch=ExperimentWatch(keep=kept.append))
+        run_experiments(models, SETTINGS, plan, watch=ExperimentWatch(press, kept.append))
+    part = Experiments.from_dict(json.loads(json.dumps(kept[-1].to_dict())))
     assert len(kept) == 1
-    assert kept[0].profile
-    assert list(kept[0].to_dict()) == ["profile"]
+    again: list[int] = []
+    whole = run_experiments(
+        models, SETTINGS, plan, found=part, watch=ExperimentWatch(lambda told, done, total, what: again.append(done))
+    )
+    assert again[0] == 2
+    before, after = STEPS[name](part), STEPS[name](whole)
+    assert len(after) >= len(before)
+    for first, grown in zip(before, after, strict=False):
+        assert grown == first or grown[: len(first)] == first
+    assert run_experiments(models, SETTINGS, plan, found=whole) == whole
+
+
+def test_another_load_is_not_continued(dense: Path) -> None:
+    models, plan = name_models([dense, dense]), replace(PLAN, names=(Experiment.LOAD,))
+    found = run_experiments(models, SETTINGS, plan)
+    for change in ({"rates": (Rate(0.7, True),)}, {"load_seconds": 0.2}, {"rules": QueueRules(max_batch=3)}):
+        with pytest.raises(InputError, match="at other rates, for another time or with other rules of the queue"):
+            run_experiments(models, SETTINGS, replace(plan, **change), found=found)
+
+
+def test_throughput_can_be_read_from_the_clock_of_the_thread(dense: Path) -> None:
+    plan = replace(PLAN, names=(Experiment.THROUGHPUT,), largest_batch=1)
+    found = run_experiments(name_models([dense, dense]), replace(SETTINGS, headline_clock="thread"), plan)
+    assert [result.clock for result in found.throughput] == ["thread"]
 
 
 def test_a_runtime_that_cannot_be_profiled_is_refused_first(dense: Path) -> None:
-    settings = BenchSettings(runtimes=("torch-cuda",))
-    with pytest.raises(InputError, match="torch-cuda cannot be profiled"):
+    settings = BenchSettings(runtimes=("abacus",))
+    with pytest.raises(InputError, match="abacus cannot be profiled"):
         run_experiments(name_models([dense, dense]), settings, PLAN)
 
 
-@pytest.mark.parametrize(("runtime", "dtype"), [("torch-cpu", "bf16"), ("torch-cpu", "fp16"), ("openvino", "bf16")])
-def test_a_precision_that_a_profile_would_miss_is_refused(runtime: str, dtype: str, dense: Path) -> None:
-    settings = BenchSettings(runtimes=(runtime,), dtype=dtype)
-    with pytest.raises(InputError, match=f"{runtime} is profiled in fp32, not in {dtype}; leave out --profile"):
-        run_experiments(name_models([dense, dense]), settings, PLAN)
+def test_a_profile_is_of_the_precision_asked_for(dense: Path) -> None:
+    settings, plan = replace(SETTINGS, dtype="bf16"), replace(PLAN, names=(Experiment.PROFILE,))
+    settings = replace(settings, runtimes=("torch-cpu",))
+    (found,) = run_experiments(name_models([dense, dense]), settings, plan).profile
+    operators = {time.work.operator for model in found.models for time in model.operators.times}
+    assert "addmm" in operators
 
 
 def test_damaged_experiments_are_refused() -> None:

@@ -56,7 +56,7 @@ def test_two_doublings_that_bring_less_than_five_per_cent_are_the_end(rates: lis
 
 def test_the_sweep_ends_when_the_last_model_is_saturated() -> None:
     asked: list[int] = []
-    curves = sweep(
+    *_, curves = sweep(
         measured(asked, early=device(0.0, 1.0, until=2), late=device(0.0, 0.5, until=8)), seq=16, largest=1024
     )
     assert asked == [1, 2, 4, 8, 16, 32]
@@ -68,13 +68,13 @@ def test_the_sweep_ends_when_the_last_model_is_saturated() -> None:
 
 def test_the_sweep_ends_at_the_largest_batch() -> None:
     asked: list[int] = []
-    (curve,) = sweep(measured(asked, only=device(10.0, 0.0, until=1)), seq=16, largest=5)
+    *_, (curve,) = sweep(measured(asked, only=device(10.0, 0.0, until=1)), seq=16, largest=5)
     assert asked == [1, 2, 4]
     assert not curve.saturated
 
 
 def test_ratios_are_paired_at_one_batch_and_free_at_the_best() -> None:
-    curves = sweep(
+    *_, curves = sweep(
         measured([], baseline=device(4.0, 1.0, until=1), candidate=device(4.0, 0.5, until=1)), seq=8, largest=4
     )
     result = ThroughputResult("ort-cpu", 8, curves)
@@ -91,4 +91,15 @@ def test_impossible_numbers_are_refused() -> None:
     with pytest.raises(InputError, match="needs growing batch sizes"):
         ThroughputCurve("x", (ThroughputPoint(2, 8, blocks(1)), ThroughputPoint(1, 8, blocks(1))))
     with pytest.raises(InputError, match="largest batch of a sweep must be at least 1; got 0"):
-        sweep(measured([]), seq=8, largest=0)
+        next(sweep(measured([]), seq=8, largest=0))
+
+
+def test_a_stopped_sweep_goes_on_where_it_was() -> None:
+    models = {"early": device(0.0, 1.0, until=2), "late": device(0.0, 0.5, until=8)}
+    steps = list(sweep(measured([], **models), seq=16, largest=1024))
+    assert [len(curves[0].points) for curves in steps] == list(range(1, len(steps) + 1))
+    asked: list[int] = []
+    rest = list(sweep(measured(asked, **models), seq=16, largest=1024, before=steps[1]))
+    assert rest == steps[2:]
+    assert asked[0] == 4
+    assert list(sweep(measured([], **models), seq=16, largest=1024, before=steps[-1])) == []

@@ -11,18 +11,21 @@ import pytest
 import torch
 
 from bench.inputs import random_batches
-from bench.profiling import tensorrt_profile
+from bench.profiling import openvino_profile, tensorrt_profile, torch_profile
 from bench.profiling.breakdown import ProfiledCall, Work, operator_times
 from bench.profiling.openvino_profile import call_from_counters, without_first
 from bench.profiling.ort_profile import calls_from_events
 from bench.profiling.places import Part, Place
 from bench.profiling.registry import profiler_from_runtime
+from bench.profiling.request import ProfileRequest
 from bench.profiling.torch_profile import named_modules, profile_module
+from bench.runners.base import Precision, RunnerOptions
 from exporter.engine.export import engine_from_onnx
 from exporter.engine.library import TensorRt
 from exporter.engine.load import TensorRtEngine
 from exporter.engine.options import EngineOptions, EnginePrecision, Library
 from exporter.to_onnx import onnx_from_model
+from pruning.batching import Batch
 from pruning.errors import InputError
 from tests.exporter.engine.fake_tensorrt import CPU, FakeEngine, FakeStream, FakeTensorRt, layer_json
 from tests.exporter.engine.test_load import PROFILES
@@ -31,6 +34,10 @@ from tests.tiny import VOCAB, tiny_batch, tiny_bert
 
 BATCHES = random_batches(len(VOCAB), 2, 8, count=3)
 LAYER_PARTS = {Place(part, layer) for part in (Part.ATTENTION, Part.FFN, Part.NORMS) for layer in range(3)}
+
+
+def asked(path: Path, scratch: Path, batches: list[Batch] = BATCHES, **options: object) -> ProfileRequest:
+    return ProfileRequest(path, batches, 1, scratch, RunnerOptions(**options))
 
 
 def require_plausible(calls: tuple[ProfiledCall, ...]) -> None:
@@ -44,7 +51,7 @@ def require_plausible(calls: tuple[ProfiledCall, ...]) -> None:
 
 
 def test_onnx_runtime_is_broken_down_by_layer(deployed: Path, tmp_path: Path) -> None:
-    calls = profiler_from_runtime("ort-cpu")(deployed / "onnx" / "model.onnx", BATCHES, 1, tmp_path)
+    calls = profiler_from_runtime("ort-cpu")(asked(deployed / "onnx" / "model.onnx", tmp_path))
     require_plausible(calls)
     lost = [work for work in calls[0].work_ms if work.place.part is Part.OTHER]
     assert lost == []
@@ -54,11 +61,41 @@ def test_onnx_runtime_is_broken_down_by_layer(deployed: Path, tmp_path: Path) ->
 
 def test_pytorch_is_broken_down_by_layer(dense: Path, tmp_path: Path) -> None:
     before = torch.get_num_threads()
-    calls = profiler_from_runtime("torch-cpu")(dense, BATCHES, 1, tmp_path)
+    calls = profiler_from_runtime("torch-cpu")(asked(dense, tmp_path))
     require_plausible(calls)
     assert torch.get_num_threads() == before
     products = [work for work in calls[0].work_ms if work.operator == "addmm"]
     assert {work.place.part for work in products} == {Part.ATTENTION, Part.FFN, Part.HEAD}
+
+
+@pytest.mark.parametrize("dtype", [Precision.BF16, Precision.FP16])
+def test_pytorch_is_profiled_in_the_precision_asked_for(dtype: Precision, dense: Path, tmp_path: Path) -> None:
+    found: list[torch.dtype] = []
+
+    def profile_in(model: torch.nn.Module, batches: list[Batch]) -> tuple[ProfiledCall, ...]:
+        found.append(next(model.parameters()).dtype)
+        return profile_module(model, batches)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch_profile, "profile_module", profile_in)
+        require_plausible(profiler_from_runtime("torch-cpu")(asked(dense, tmp_path, dtype=dtype)))
+    assert found == [{Precision.BF16: torch.bfloat16, Precision.FP16: torch.float16}[dtype]]
+
+
+def test_openvino_is_profiled_in_the_precision_asked_for(
+    deployed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wanted: list[bool] = []
+
+    def refuse(path: Path, *, threads: int, bf16: bool, counters: bool) -> None:
+        wanted.append(bf16)
+        raise InputError("this CPU has no bf16")
+
+    monkeypatch.setattr(openvino_profile, "compiled_from_onnx", refuse)
+    for dtype in (Precision.BF16, None):
+        with pytest.raises(InputError, match="no bf16"):
+            profiler_from_runtime("openvino")(asked(deployed, tmp_path, dtype=dtype))
+    assert wanted == [True, False]
 
 
 def test_a_profiled_module_is_left_as_it_was() -> None:
@@ -93,7 +130,7 @@ def test_events_are_charged_to_the_call_around_them() -> None:
 
 
 def test_openvino_is_broken_down_by_layer(deployed: Path, tmp_path: Path) -> None:
-    calls = profiler_from_runtime("openvino")(deployed / "onnx" / "model.onnx", BATCHES, 1, tmp_path)
+    calls = profiler_from_runtime("openvino")(asked(deployed / "onnx" / "model.onnx", tmp_path))
     require_plausible(calls)
     lost = [work for work in calls[0].work_ms if work.place.part is Part.OTHER]
     assert lost == []
@@ -124,9 +161,10 @@ def test_tensorrt_is_broken_down_by_layer(tmp_path: Path, monkeypatch: pytest.Mo
     layers = (layer_json("__myl_AddMatMul_myl0_1", nodes), layer_json("__myl_Move_myl0_2", "unnamed"))
     trt = TensorRt(Library.TENSORRT_RTX, FakeTensorRt("1.7.1.116"), (1, 7, 1, 116))
     engine = TensorRtEngine(trt, FakeEngine(layers), replace(RECORD, profiles=PROFILES), CPU, FakeStream())
-    monkeypatch.setattr(tensorrt_profile, "load_engine", lambda path: engine)
+    monkeypatch.setattr(tensorrt_profile, "load_engine", lambda path, device: engine)
     for runtime in ("tensorrt", "tensorrt-rtx"):
-        calls = profiler_from_runtime(runtime)(tmp_path / "m.engine", [tiny_batch(2, 5), tiny_batch(3, 5)], 1, tmp_path)
+        batches = [tiny_batch(2, 5), tiny_batch(3, 5)]
+        calls = profiler_from_runtime(runtime)(asked(tmp_path / "m.engine", tmp_path, batches))
         expected = {
             Work("__myl_AddMatMul_myl0_1", "MatMul", Place(Part.ATTENTION, 1)): 1.0,
             Work("__myl_Move_myl0_2", "__myl_Move_myl0_2", Place(Part.OTHER)): 2.0,
@@ -143,11 +181,13 @@ def test_a_real_engine_is_broken_down_by_layer(library: Library, tmp_path: Path)
     capability = f"SM{''.join(map(str, torch.cuda.get_device_capability()))}"
     targets = (capability,) if library is Library.TENSORRT_RTX else ()
     engine_from_onnx(onnx, tmp_path / "m.engine", EngineOptions(library, EnginePrecision.FP32, targets=targets))
-    (call,) = profiler_from_runtime(library.value)(tmp_path / "m.engine", [tiny_batch(2, 8)], 1, tmp_path)
+    (call,) = profiler_from_runtime(library.value)(asked(tmp_path / "m.engine", tmp_path, [tiny_batch(2, 8)]))
     assert {work.place.layer for work in call.work_ms} >= {0, 1, 2}
     assert call.total_ms > 0
 
 
 def test_a_runtime_that_cannot_be_profiled_is_named() -> None:
-    with pytest.raises(InputError, match="abacus cannot be profiled; runtimes that can: openvino, ort-cpu, tensorrt"):
+    with pytest.raises(
+        InputError, match="abacus cannot be profiled; runtimes that can: openvino, ort-cpu, ort-cuda, tens"
+    ):
         profiler_from_runtime("abacus")
