@@ -115,7 +115,7 @@ def speedup_budget(arch: ArchSpec, prices: Prices, speedup: float, meaning: str,
         InputError: if the speedup is below 1, or so large that not even one unit could stay.
     """
     full = prices.total(arch)
-    reachable = full / smallest_total(prices)
+    reachable = largest_speedup(arch, prices)
     if not 1 <= speedup <= reachable:
         raise InputError(
             f"a speedup must be at least 1 and at most {rounded_down(reachable)}, the largest that this model can "
@@ -124,11 +124,17 @@ def speedup_budget(arch: ArchSpec, prices: Prices, speedup: float, meaning: str,
     return Budget(prices, full / speedup, meaning)
 
 
-def smallest_total(prices: Prices) -> float:
-    """Price of the cheapest architecture that keeps at least one unit."""
-    rows = (*prices.heads, *prices.neurons)
-    empty = prices.fixed + sum(row[0] for row in rows)
-    return float(empty + min((row[1] - row[0] for row in rows if len(row) > 1), default=np.inf))
+def largest_speedup(arch: ArchSpec, prices: Prices, *, ffn_multiple: int = 1) -> float:
+    """How many times cheaper than ``arch`` a model can be that keeps a head, or the least FFN width of its grid."""
+    return prices.total(arch) / smallest_total(prices, ffn_multiple=ffn_multiple)
+
+
+def smallest_total(prices: Prices, *, ffn_multiple: int = 1) -> float:
+    """Price of the cheapest architecture that keeps a head, or the least FFN width of its grid."""
+    empty = prices.fixed + sum(row[0] for row in (*prices.heads, *prices.neurons))
+    heads = [row[1] - row[0] for row in prices.heads if len(row) > 1]
+    widths = [row[min(ffn_multiple, len(row) - 1)] - row[0] for row in prices.neurons if len(row) > 1]
+    return float(empty + min((*heads, *widths), default=np.inf))
 
 
 def rounded_down(ratio: float) -> str:

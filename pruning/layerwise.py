@@ -29,7 +29,7 @@ class Sublayer:
     @property
     def name(self) -> str:
         """For messages: which layer and which half of it."""
-        return f"{'FFN' if self.index % 2 else 'attention'} of layer {self.index // 2}"
+        return sublayer_name(self.index)
 
     @property
     def output(self) -> Any:
@@ -68,6 +68,11 @@ class Stream:
     tokens: Tensor
 
 
+def sublayer_name(index: int) -> str:
+    """For messages: which layer and which half of it."""
+    return f"{'FFN' if index % 2 else 'attention'} of layer {index // 2}"
+
+
 def sublayers_from_model(model: PreTrainedModel) -> list[Sublayer]:
     """Attention and FFN of every layer, bottom first.
 
@@ -91,7 +96,7 @@ def _start(model: PreTrainedModel, batch: Batch) -> Stream:
 
 
 def check_finite(name: str, *statistics: Tensor) -> None:
-    """Refuse statistics with NaN or infinity.
+    """Refuse what the calibration texts lead to if NaN or infinity is in it.
 
     Raises:
         InputError: naming the sublayer.

@@ -17,6 +17,7 @@ from transformers import PreTrainedModel
 
 from pruning.batching import Batch, on_device
 from pruning.introspect import head_from_model, layers_from_model
+from pruning.layerwise import check_finite, sublayer_name
 from pruning.least_squares import at_least_float32
 from pruning.modes import evaluating
 from pruning.scores import OBJECTIVES, Progress
@@ -43,6 +44,9 @@ def output_sensitivity(
     model: PreTrainedModel, batches: Sequence[Batch], *, seed: int = 0, progress: Progress | None = None
 ) -> Sensitivity:
     """One backward pass over ``batches``; needs no labels. The model is not modified.
+
+    Raises:
+        InputError: if an output is not finite; the first such sublayer is named.
 
     Source: the Fisher weighting of a layer's error, Kurtic et al. 2023 (ZipLM), arXiv:2302.04089; its factors for
     inputs and outputs, Martens and Grosse 2015, arXiv:1503.05671.
@@ -93,6 +97,8 @@ def _gradients(model: PreTrainedModel, batch: Batch, generator: torch.Generator)
     finally:
         for handle in handles:
             handle.remove()
+    for index in sorted(outputs):
+        check_finite(sublayer_name(index), outputs[index])
     wanted = [outputs[index] for index in sorted(outputs)]
     return list(torch.autograd.grad(value, wanted, allow_unused=True, materialize_grads=True))
 

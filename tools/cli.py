@@ -11,7 +11,7 @@ import typer
 from typer.exceptions import Abort, Exit, TyperException
 
 from pruning.errors import InputError
-from tools.commands import bench, demo, doctor, evaluate, export, fill, finetune, inspect, prune, run, verify
+from tools.commands import bench, demo, doctor, evaluate, export, fill, finetune, frontier, inspect, prune, run, verify
 from tools.console import mode, stderr
 
 app = typer.Typer(
@@ -24,6 +24,7 @@ app = typer.Typer(
 )
 app.command("demo")(demo.demo)
 app.command("run")(run.run)
+app.command("frontier")(frontier.frontier)
 app.command("finetune")(finetune.finetune)
 app.command("prune")(prune.prune)
 app.command("fill")(fill.fill)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, replace
+from itertools import product
 from pathlib import Path
 from shutil import copytree
 from tempfile import TemporaryDirectory
@@ -15,14 +16,14 @@ from exporter.options import Dialect
 from exporter.to_onnx import onnx_from_model
 from pruning.arch import ArchSpec
 from pruning.atomic import atomic_folder
-from pruning.budget import Budget, smallest_total
+from pruning.budget import Budget, largest_speedup
 from pruning.checkpoint import load_checkpoint, save_checkpoint
 from pruning.errors import InputError
 from pruning.introspect import arch_from_model
 from pruning.latency_table import LatencyTable, latency_budget, load_table
-from pruning.methods.oneshot import OneshotOptions, prune_oneshot
 from tools.closed_loop import Round, best_round, next_request, out_of_reach_text, require_reachable
 from tools.deploying import short_compare, speedup_from_result
+from tools.one_shot import OneShotJob, width_step
 from tools.pricing import tables_from_files
 from tools.settings import RunSettings
 from tools.workspace import Facts, Workspace
@@ -64,27 +65,23 @@ def check_measurable(work: Workspace) -> None:
     wanted = identity_from_model(model, table_settings(settings))
     for table in tables_from_files(model, settings.prune.price.tables):
         table.require_identity(wanted)
-        _budget(work, table, _requested(work))
+        run_budget(work, table, settings.prune.target.speedup or 1.0)
+
+
+def run_width_step(settings: RunSettings) -> int:
+    """The grid of FFN widths that was asked for, or that suits everything the run measures in."""
+    targets = product(settings.bench.runtime, settings.export.engine_dtypes)
+    return width_step(settings.prune.ffn_multiple, targets)
 
 
 def prune_to_target(work: Workspace, target: Budget | ArchSpec, folder: Path) -> Facts:
     """Prune, and write the checkpoint to ``folder``."""
-    asked = work.settings.prune
-    options = OneshotOptions(
-        target, asked.method, asked.reconstruct, ffn_multiple=asked.ffn_multiple, seed=work.settings.seed
+    job = OneShotJob(
+        work.dense, work.calibration, work.settings.prune, run_width_step(work.settings), work.settings.seed
     )
-    result = prune_oneshot(work.dense.model, work.calibration, options, work.steps.update)
+    result, facts = job.prune(target, work.steps.update)
     save_checkpoint(result.model, work.dense.tokenizer, folder, with_code=work.settings.with_code)
-    return {
-        "budget": None if isinstance(target, ArchSpec) else target.meaning,
-        "calibration": list(work.calibration.sizes),
-        "divergence": result.divergence,
-        "divergence_unreconstructed": result.divergence_unreconstructed,
-        "kept_reconstruction": result.kept_reconstruction,
-        "rounds": result.rounds,
-        "warnings": list(work.calibration.warnings),
-        "phases": result.seconds,
-    }
+    return facts | {"phases": result.seconds}
 
 
 def prune_in_rounds(work: Workspace) -> Facts:
@@ -95,10 +92,9 @@ def prune_in_rounds(work: Workspace) -> Facts:
     Raises:
         InputError: if the speedup is out of reach.
     """
-    requested, table = _requested(work), _table(work)
-    prices = _budget(work, table, requested).prices
-    dense = prices.total(arch_from_model(work.dense.model))
-    reachable = dense / smallest_total(prices)
+    requested, table = _requested(work), run_table(work)
+    prices = run_budget(work, table, requested).prices
+    dense, reachable = prices.total(work.dense_arch), largest_speedup(work.dense_arch, prices)
     floor = f"{prices.fixed / dense:.0%} of the time, embeddings, norms and the head, can not be pruned"
     found: list[Facts] = []
     rounds: list[Round] = []
@@ -141,10 +137,10 @@ def _round(work: Workspace, table: LatencyTable, asked: float, number: int) -> F
     if finished is not None:
         return finished
     work.steps.note(f"round {number}: asking for {asked:.3f}x")
-    budget = _budget(work, table, asked)
+    budget = run_budget(work, table, asked)
     facts = prune_to_target(work, budget, folder)
     arch = arch_from_model(load_checkpoint(folder).model)
-    predicted = budget.spent(arch_from_model(work.dense.model)) / budget.spent(arch)
+    predicted = budget.spent(work.dense_arch) / budget.spent(arch)
     speed = measured_speedup(work, folder)
     work.steps.note(f"round {number}: predicted {predicted:.3f}x, measured {speed.value:.3f}x")
     tried = Round(asked, predicted, speed.value, speed.low, speed.high)
@@ -176,7 +172,7 @@ def _short(settings: BenchSettings) -> BenchSettings:
     return replace(settings, batches=settings.batches[:1], seqs=settings.seqs[:1])
 
 
-def _table(work: Workspace) -> LatencyTable:
+def run_table(work: Workspace) -> LatencyTable:
     """The table given, or the one measured in this run."""
     given = work.settings.prune.price.tables
     path = Path(given[0]) if given else work.folder.state / TABLE_FILE
@@ -191,8 +187,9 @@ def _table(work: Workspace) -> LatencyTable:
     return load_table(path)
 
 
-def _budget(work: Workspace, table: LatencyTable, speedup: float) -> Budget:
-    return latency_budget(arch_from_model(work.dense.model), [(table, 1.0)], speedup)
+def run_budget(work: Workspace, table: LatencyTable, speedup: float) -> Budget:
+    """The budget of a speedup in the prices of a table of this run."""
+    return latency_budget(work.dense_arch, [(table, 1.0)], speedup)
 
 
 def _requested(work: Workspace) -> float:

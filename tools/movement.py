@@ -37,6 +37,7 @@ from pruning.training_folder import REQUEST, TrainingFolder, sha256_of
 from tools.console import Steps
 from tools.model_facts import facts_from_model
 from tools.settings import DataSettings, Settings, TargetSettings, TextSettings
+from tools.teaching import teacher_from_name
 
 TASK_WEIGHT, TEACHER_WEIGHT = 0.1, 0.9
 
@@ -224,24 +225,13 @@ def _objective(student: Checkpoint, splits: Splits, lesson: LessonSettings, text
     settings = settings_from_config(student.model.config, max_length=text.max_length)
     task.check_truth(splits.evaluation, settings.labels)
     options = DistillationOptions(logits=TEACHER_WEIGHT, hidden=lesson.hidden_weight, truth=TASK_WEIGHT)
-    teacher = _teacher(student, lesson.teacher)
+    teacher = teacher_from_name(student, lesson.teacher)
     check_teacher(teacher, student.model, options)
     count = len(splits.train) if lesson.max_train_examples is None else lesson.max_train_examples
     rows = splits.train.sample(min(count, len(splits.train)), text.seed)
     truth = task.objective(student.tokenizer, rows, settings)
     encodings = encode(student.tokenizer, rows.texts, rows.pairs, max_length=settings.max_length)
     return Distillation(teacher, encodings, options, truth)
-
-
-def _teacher(student: Checkpoint, name: str | None) -> Any:
-    if name is None:
-        return copy.deepcopy(student.model)
-    loaded = load_checkpoint(name)
-    if loaded.tokenizer.get_vocab() != student.tokenizer.get_vocab():
-        raise InputError(
-            f"--teacher {name} has another vocabulary than the model. Take a teacher of the same tokenizer."
-        )
-    return loaded.model
 
 
 def _facts(

@@ -11,7 +11,7 @@ import yaml
 from typer import Context, Option
 
 from pruning.errors import InputError
-from pruning.methods.names import BLOCK_MOVEMENT, Method
+from pruning.methods.names import BLOCK_MOVEMENT, GRADUAL, Method
 from pruning.movement.names import MaskFunction
 from pruning.movement.names import Variant as VariantName
 from tools import console
@@ -70,8 +70,8 @@ def integers(text: str, name: str) -> tuple[int, ...]:
     return values
 
 
-def weights(text: str, name: str) -> tuple[float, ...]:
-    """Weights separated by commas, each above 0.
+def numbers(text: str, name: str) -> tuple[float, ...]:
+    """Numbers separated by commas, each above 0.
 
     Raises:
         InputError: if something else is in ``text``.
@@ -138,12 +138,29 @@ PriceName = Annotated[
 ScenarioWeights = Annotated[
     str | None, Option("--scenario-weights", help="How much each --latency-table counts, such as 2,1.")
 ]
+Speedups = Annotated[
+    str | None, Option("--speedups", help="gradual: a family of models from one run, such as 1.5,2,3.")
+]
 Density = Annotated[float | None, Option("--density", help="Keep this fraction of the encoder's matrix weights.")]
 Params = Annotated[int | None, Option("--params", help="Keep this many parameters in all.")]
 Bytes = Annotated[int | None, Option("--bytes", help="Keep this many bytes of weights in all, counted as fp32.")]
 Shape = Annotated[str | None, Option("--shape", help="JSON file with the heads and FFN neurons of each layer.")]
+MaxDrop = Annotated[
+    float | None,
+    Option(
+        "--max-drop",
+        help="In place of a size: the fastest model that loses at most so many points of the task's metric. Half of "
+        "the labelled evaluation rows choose it, the others report on it.",
+    ),
+]
 PruneMethod = Annotated[
-    str, Option("--method", help=f"How to choose: {', '.join(Method)} without labels; {BLOCK_MOVEMENT} trains.")
+    str | None,
+    Option(
+        "--method",
+        help=f"How to choose: {', '.join(Method)} without labels; {GRADUAL} and "
+        f"{BLOCK_MOVEMENT} train. Default: oneshot, or "
+        "drop where a latency table shows that narrower sublayers are hardly faster.",
+    ),
 ]
 Variant = Annotated[VariantName, Option("--variant", help="What is removed together, and what happens afterwards.")]
 MaskFunctionOption = Annotated[MaskFunction, Option("--mask-function", help="How scores become masks.")]
@@ -173,12 +190,33 @@ CheckpointSteps = Annotated[
     int | None, Option("--checkpoint-steps", help="Steps between stored states; default: once per epoch.")
 ]
 Cpu = Annotated[bool, Option("--cpu", help="Stay on the CPU even if there is a GPU.")]
-MethodOption = Annotated[Method, Option("--method", help="How heads and neurons are chosen.")]
+Grid = Annotated[str, Option("--speedups", help="Speedups to ask for, separated by commas.")]
+Methods = Annotated[str, Option("--methods", help=f"Methods to try, separated by commas: {', '.join(Method)}.")]
+Seeds = Annotated[int, Option("--seeds", help="Models per method and speedup, each with calibration texts of its own.")]
+UseRay = Annotated[bool, Option("--ray", help="Run the trials on Ray (the extra sweep), side by side.")]
+RayAddress = Annotated[
+    str | None,
+    Option("--address", help="With --ray: of a cluster whose nodes share the output folder; default: this machine."),
+]
+MethodOption = Annotated[
+    Method | None,
+    Option(
+        "--method",
+        help="How heads and neurons are chosen. Default: oneshot, or drop where measured prices show that narrower "
+        "sublayers are hardly faster.",
+    ),
+]
 Reconstruct = Annotated[
     bool, Option("--reconstruct/--no-reconstruct", help="Refit the output projections by least squares.")
 ]
 Calibration = Annotated[int, Option("--calibration", help="Unlabelled texts to fit on.")]
-FfnMultiple = Annotated[int, Option("--ffn-multiple", help="FFN widths are multiples of this.")]
+FfnMultiple = Annotated[
+    int | None,
+    Option(
+        "--ffn-multiple",
+        help="FFN widths are multiples of this. Default: 32 on CPUs; on GPUs 64, and 128 in int8.",
+    ),
+]
 Runtime = Annotated[
     str,
     Option("--runtime", help="Runtimes to measure in, separated by commas; slimbert doctor lists them."),

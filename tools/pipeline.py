@@ -23,7 +23,9 @@ from pruning.tasks.source import load_splits
 from tools.artifacts import artifact_facts, check_buildable, not_shipped
 from tools.calibrating import calibration_from_rows
 from tools.cards import write_run_card
+from tools.closed_loop import LARGEST_SHORTFALL
 from tools.console import Steps
+from tools.held_out import POINTS, split_for_choice
 from tools.manifest import MANIFEST, write_manifest
 from tools.measured_pruning import check_measurable
 from tools.pricing import target_from_request
@@ -99,12 +101,15 @@ def prepare(settings: RunSettings, folder: RunFolder, steps: Steps) -> Workspace
     if task.has_truth(splits.evaluation):
         names = [dense.model.config.id2label[i] for i in sorted(dense.model.config.id2label)]
         task.check_truth(splits.evaluation, names)
+    choice = None
+    if settings.prune.target.max_drop is not None:
+        choice, splits = split_for_choice(splits, task, settings.seed)
     params = sum(parameter.numel() for parameter in dense.model.parameters())
     first_token = settings.export.first_token and reads_first_token(dense.model)
-    measured = settings.prune.price.measured
+    measured, searched = settings.prune.price.measured, settings.prune.target.max_drop is not None
     target = (
         None
-        if measured
+        if measured or searched
         else target_from_request(dense.model, settings.prune, params, settings.bench.seq[0], first_token=first_token)
     )
     calibration = calibration_from_rows(
@@ -114,7 +119,7 @@ def prepare(settings: RunSettings, folder: RunFolder, steps: Steps) -> Workspace
         max_length=settings.max_length,
         seed=settings.seed,
     )
-    work = Workspace(settings, folder, dense, splits, calibration, target, first_token, steps)
+    work = Workspace(settings, folder, dense, splits, calibration, target, first_token, steps, choice)
     if measured:
         check_measurable(work)
     return work
@@ -123,6 +128,15 @@ def prepare(settings: RunSettings, folder: RunFolder, steps: Steps) -> Workspace
 def headline(report: dict[str, Any]) -> str:
     """The report in one sentence."""
     return headline_from_report(report)
+
+
+def missed_text(report: dict[str, Any]) -> str | None:
+    """That the rounds ended before the requested speedup was measured; None if it was, or none was to be measured."""
+    kept = next((x for x in report["speed_rounds"] if x["kept"]), None)
+    requested = report["requested_speedup"]
+    if kept is None or kept["measured"]["value"] >= (1 - LARGEST_SHORTFALL) * requested:
+        return None
+    return f"The requested speedup of {requested:g} was not reached: {kept['measured']['value']:.3f} was measured."
 
 
 def options_from_settings(settings: RunSettings) -> dict[str, Any]:
@@ -135,7 +149,7 @@ def options_from_settings(settings: RunSettings) -> dict[str, Any]:
         **prune.target.model_dump(),
         "price": prune.price.by,
         "latency-table": ",".join(prune.price.tables),
-        "method": prune.method.value,
+        "method": None if prune.method is None else prune.method.value,
         "reconstruct": prune.reconstruct,
         "calibration": prune.calibration,
         "ffn-multiple": prune.ffn_multiple,
@@ -155,13 +169,19 @@ def _joined(values: Mapping[str, Any]) -> dict[str, Any]:
 
 def command_from_settings(settings: RunSettings, out: Path) -> str:
     """The command line that asks for these settings."""
-    words: list[object] = ["slimbert", "run", settings.model]
-    for name, value in options_from_settings(settings).items():
+    words = ["slimbert", "run", settings.model, *words_from_options(options_from_settings(settings))]
+    return shlex.join(map(str, [*words, "--out", out]))
+
+
+def words_from_options(options: Mapping[str, Any]) -> list[str]:
+    """Options by name, as a command line has them."""
+    words: list[object] = []
+    for name, value in options.items():
         if isinstance(value, bool):
             words += [f"--{name}"] if value else [f"--no-{name}"] if name in ON_BY_DEFAULT else []
         else:
             words += [f"--{name}", value]
-    return shlex.join(map(str, [*words, "--out", out]))
+    return list(map(str, words))
 
 
 def _check_lengths(settings: RunSettings, positions: int) -> None:
@@ -175,13 +195,14 @@ def _check_lengths(settings: RunSettings, positions: int) -> None:
 def _report(work: Workspace, facts: dict[str, Facts], notes: Sequence[str], command: str) -> dict[str, Any]:
     run_facts = RunFacts(
         task=work.settings.task,
-        method=work.settings.prune.method.value,
+        method=facts["prune"]["method"],
         requested_speedup=work.settings.prune.target.speedup,
         command=command,
         seconds={name: stage["seconds"] for name, stage in facts.items()},
         notes=tuple(notes),
         artifacts=artifact_facts(work, facts),
         not_shipped=not_shipped(work, facts),
+        drop_search=facts["prune"].get("drop_search"),
         speed_rounds=tuple(_speed_round(x) for x in facts["prune"].get("speed_rounds", ())),
     )
     models = [ModelFacts(**{key: facts[name][key] for key in MODEL_KEYS}) for name in ("baseline", "evaluate")]
@@ -238,8 +259,8 @@ def _notes(work: Workspace, facts: dict[str, Facts]) -> list[str]:
             else ", without refitting."
         )
     )
-    notes.extend(pruned["warnings"])
-    notes.extend(pruned.get("speed_notes", ()))
+    notes.extend((*pruned["reasons"], *pruned["warnings"]))
+    notes.extend((*pruned.get("speed_notes", ()), *_drop_notes(facts)))
     if work.settings.prune.reconstruct and not pruned["kept_reconstruction"]:
         notes.append("The refitting was taken back, because it did harm on held-out texts.")
     if evaluated["metric"] is None:
@@ -248,3 +269,17 @@ def _notes(work: Workspace, facts: dict[str, Facts]) -> list[str]:
         notes.append(f"{name.replace('_', ' ').capitalize()} of the pruned model: {value:.4f}.")
     notes += [f"Parity of {name} was not run: {reason}" for name, reason in facts["parity"]["not_run"].items()]
     return notes
+
+
+def _drop_notes(facts: dict[str, Facts]) -> list[str]:
+    """That the rows which report tell another story than those which chose."""
+    search = facts["prune"].get("drop_search")
+    if search is None:
+        return []
+    loss = POINTS * (facts["baseline"]["metric"]["value"] - facts["evaluate"]["metric"]["value"])
+    if loss <= search["allowed_points"]:
+        return []
+    return [
+        f"On the rows that report, the loss is {loss:.2f} points, more than the {search['allowed_points']:g} that were "
+        "allowed; the rows that chose had fewer. More evaluation rows make both surer."
+    ]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 from transformers import PreTrainedModel
@@ -10,10 +11,11 @@ from transformers import PreTrainedModel
 from bench.table import TableSettings, identity_from_model
 from exporter.options import Dialect
 from pruning.arch import ArchSpec
-from pruning.budget import Budget
+from pruning.budget import Budget, flops_budget
 from pruning.introspect import arch_from_model
 from pruning.latency_table import LatencyTable, TableIdentity, latency_budget, load_table
 from tools.latency_tables import product_kinds
+from tools.one_shot import width_step
 from tools.settings import PruneSettings
 
 
@@ -32,14 +34,33 @@ def target_from_request(
     Raises:
         InputError: if the target cannot be met, or a table is not for this model, machine and libraries.
     """
-    arch, price = arch_from_model(model), request.price
-    price.check(request.target)
-    if not price.tables:
-        return request.target.target(arch, params, sequence, first_token=first_token)
+    request.price.check(request.target)
+    if not request.price.tables:
+        return request.target.target(arch_from_model(model), params, sequence, first_token=first_token)
     assert request.target.speedup is not None
+    return budgets_from_request(model, request, sequence, first_token=first_token)(request.target.speedup)
+
+
+def budgets_from_request(
+    model: PreTrainedModel, request: PruneSettings, sequence: int, *, first_token: bool
+) -> Callable[[float], Budget]:
+    """The budget of any speedup, in the prices that are asked for.
+
+    Args:
+        model: the dense model.
+        request: its prices; of its target nothing is used.
+        sequence: tokens at which FLOPs are counted.
+        first_token: count only what a first-token classifier needs of its last layer.
+
+    Raises:
+        InputError: if a table is not for this model, machine and libraries.
+    """
+    arch, price = arch_from_model(model), request.price
+    if not price.tables:
+        return partial(flops_budget, arch, sequence=sequence, first_token=first_token)
     tables = tables_from_files(model, price.tables)
     weights = price.weights or (1.0,) * len(tables)
-    return latency_budget(arch, list(zip(tables, weights, strict=True)), request.target.speedup)
+    return partial(latency_budget, arch, list(zip(tables, weights, strict=True)))
 
 
 def tables_from_files(model: PreTrainedModel, paths: Sequence[str]) -> list[LatencyTable]:
@@ -52,6 +73,12 @@ def tables_from_files(model: PreTrainedModel, paths: Sequence[str]) -> list[Late
     for table in tables:
         table.require_identity(identity_from_model(model, settings_from_identity(table.identity)))
     return tables
+
+
+def table_width_step(request: PruneSettings) -> int:
+    """The grid of FFN widths that was asked for, or that suits what the latency tables were measured in."""
+    identities = [load_table(Path(path)).identity for path in request.price.tables]
+    return width_step(request.ffn_multiple, [(x.runtime, x.dtype) for x in identities])
 
 
 def settings_from_identity(identity: TableIdentity) -> TableSettings:

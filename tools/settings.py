@@ -43,13 +43,14 @@ class DataSettings(Settings):
 
 
 class TargetSettings(Settings):
-    """How small: exactly one of the five."""
+    """How small: exactly one of the six. ``max_drop`` is in points of the task's metric, on held-out rows."""
 
     speedup: float | None = None
     density: float | None = None
     params: int | None = None
     bytes: int | None = None
     shape: str | None = None
+    max_drop: float | None = Field(default=None, ge=0)
 
     def chosen(self) -> str:
         """Name of the one that is set.
@@ -59,8 +60,10 @@ class TargetSettings(Settings):
         """
         chosen = [name for name, value in self.model_dump().items() if value is not None]
         if len(chosen) != 1:
-            found = " and ".join(f"--{name}" for name in chosen) or "none"
-            raise InputError(f"pass exactly one of --speedup, --density, --params, --bytes and --shape; got {found}.")
+            found = " and ".join(f"--{name.replace('_', '-')}" for name in chosen) or "none"
+            raise InputError(
+                f"pass exactly one of --speedup, --density, --params, --bytes, --shape and --max-drop; got {found}."
+            )
         return chosen[0]
 
     def target(self, arch: ArchSpec, params: int, sequence: int, *, first_token: bool = False) -> Budget | ArchSpec:
@@ -75,7 +78,7 @@ class TargetSettings(Settings):
         Raises:
             InputError: if none or several targets are set, or the one that is cannot be met.
         """
-        self.chosen()
+        assert self.chosen() != "max_drop", "the speedup of a largest loss is searched for"
         if self.shape is not None:
             return shape_from_file(Path(self.shape), arch)
         if self.density is not None:
@@ -106,7 +109,7 @@ class PriceSettings(Settings):
         Raises:
             InputError: if not.
         """
-        if self.measured and target.chosen() != "speedup":
+        if self.measured and target.chosen() not in ("speedup", "max_drop"):
             raise InputError(f"measured prices are for --speedup; got --{target.chosen()}. Leave one of them out.")
         if self.tables and not self.measured:
             raise InputError("--price flops reads no --latency-table. Leave one of them out.")
@@ -118,14 +121,14 @@ class PriceSettings(Settings):
 
 
 class PruneSettings(Settings):
-    """How to choose and refit."""
+    """How to choose and refit. Without a method or a grid of FFN widths, those that suit the prices and the runtime."""
 
-    method: Method = Method.ONESHOT
+    method: Method | None = None
     target: TargetSettings
     price: PriceSettings = PriceSettings()
     reconstruct: bool = True
     calibration: int = Field(default=1024, ge=1)
-    ffn_multiple: int = Field(default=32, ge=1)
+    ffn_multiple: int | None = Field(default=None, ge=1)
 
 
 class TextSettings(Settings):

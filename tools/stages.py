@@ -20,6 +20,7 @@ from pruning.atomic import write_json
 from pruning.batching import predict_from_model
 from pruning.tasks.task import Evaluation
 from tools.deploying import DeployRequest, engine_library_options, short_compare, write_artifacts, write_engines
+from tools.drop_pruning import prune_within_drop
 from tools.measured_pruning import prune_in_rounds, prune_to_target
 from tools.model_facts import facts_from_model
 from tools.verification import parity_rows
@@ -37,7 +38,9 @@ def baseline(work: Workspace) -> Facts:
 
 
 def prune(work: Workspace) -> Facts:
-    """Prune, and write ``compact/``: once for a target that is known, else in rounds that are measured."""
+    """Prune, and write ``compact/``: once for a target that is known, else in rounds that are measured or scored."""
+    if work.settings.prune.target.max_drop is not None:
+        return prune_within_drop(work)
     if work.settings.prune.price.measured:
         return prune_in_rounds(work)
     assert work.target is not None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,71 +15,131 @@ from exporter.ort_session import predict_from_session, session_from_onnx
 from pruning.arch import ArchSpec
 from pruning.atomic import write_json
 from pruning.batching import Predict, predict_from_model
-from pruning.checkpoint import load_checkpoint, load_tokenizer, save_checkpoint
+from pruning.budget import Budget
+from pruning.checkpoint import Checkpoint, load_checkpoint, load_tokenizer, save_checkpoint
 from pruning.errors import InputError
 from pruning.finetune import FinetuneOptions
 from pruning.finetune import finetune as train
 from pruning.introspect import arch_from_model, head_from_model, reads_first_token
-from pruning.methods.oneshot import OneshotOptions, prune_oneshot
+from pruning.methods.oneshot import PruneResult
 from pruning.tasks.registry import task_named
-from pruning.tasks.source import load_evaluation, load_splits
+from pruning.tasks.source import Splits, load_evaluation, load_splits
 from pruning.tasks.task import Task, settings_from_config
 from tools.calibrating import calibration_from_rows
 from tools.console import Steps
+from tools.drop_pruning import Budgets, prune_job_within_drop
 from tools.exporting import require_free
+from tools.held_out import HeldOut, split_for_choice
 from tools.model_facts import facts_from_model
-from tools.pricing import target_from_request
+from tools.one_shot import OneShotJob
+from tools.pricing import budgets_from_request, table_width_step, target_from_request
 from tools.settings import DataSettings, PruneSettings, TextSettings
 from tools.stages import EVALUATION_THREADS
 
 PRUNE_FACTS = "prune.json"
 
 
-def prune(model: str, data: DataSettings, request: PruneSettings, text: TextSettings, out: Path) -> dict[str, Any]:
+def prune(
+    model: str,
+    data: DataSettings,
+    request: PruneSettings,
+    text: TextSettings,
+    out: Path,
+    *,
+    task: str | None = None,
+) -> dict[str, Any]:
     """Prune ``model`` and write the compact checkpoint to ``out``, with ``prune.json`` beside the weights.
+
+    Args:
+        model: folder or hub name of the dense model.
+        data: unlabelled text; labelled where a largest loss of accuracy is the target.
+        request: target and method.
+        text: lengths and seed.
+        out: the folder of the compact checkpoint.
+        task: what the labels mean, where they are needed.
 
     Raises:
         InputError: if the request cannot be met, or ``out`` holds something.
     """
     require_free(out)
     request.target.chosen()
-    dense = load_checkpoint(model)
-    arch = arch_from_model(dense.model)
-    before = facts_from_model(dense.model)
-    first_token = reads_first_token(dense.model)
-    target = target_from_request(dense.model, request, before["params"], text.seq, first_token=first_token)
-    rows = load_splits(data.source, seed=text.seed).train
+    dense, searched = load_checkpoint(model), request.target.max_drop is not None
+    target = None if searched else _target(dense, request, text.seq)
+    splits = load_splits(data.source, seed=text.seed)
+    search = _search(dense, splits, request, text, task) if searched else None
     calibration = calibration_from_rows(
-        dense, rows, examples=request.calibration, max_length=text.max_length, seed=text.seed
+        dense, splits.train, examples=request.calibration, max_length=text.max_length, seed=text.seed
     )
-    options = OneshotOptions(
-        target, request.method, request.reconstruct, ffn_multiple=request.ffn_multiple, seed=text.seed
-    )
+    job = OneShotJob(dense, calibration, request, table_width_step(request), text.seed)
     with Steps() as steps:
         for line in (f"writing to {out} ...", *calibration.warnings):
             steps.note(line)
-        result = prune_oneshot(dense.model, calibration, options, steps.update)
+        if search is not None:
+            result, found = search.prune(job, steps)
+        else:
+            assert target is not None
+            result, found = job.prune(target, steps.update)
     save_checkpoint(result.model, dense.tokenizer, out, with_code=text.with_code)
-    after = facts_from_model(result.model)
-    flops, left = (x.encoder_flops(text.seq, first_token=first_token) for x in (arch, result.arch))
-    ratio = flops / max(left, 1)
-    facts = {
-        "budget": None if isinstance(target, ArchSpec) else target.meaning,
-        "summary": f"{result.arch}: {after['params']:,} of {before['params']:,} parameters, {ratio:.2f}x fewer encoder "
-        f"FLOPs, divergence {result.divergence:.4f}",
-        "baseline": before,
-        "candidate": after,
-        "flops_ratio": ratio,
-        "divergence": result.divergence,
-        "divergence_unreconstructed": result.divergence_unreconstructed,
-        "kept_reconstruction": result.kept_reconstruction,
-        "rounds": result.rounds,
-        "warnings": list(calibration.warnings),
+    facts = _prune_facts(dense, result, text.seq) | found
+    facts |= {
         "seconds": result.seconds,
         "settings": {"prune": request.model_dump(mode="json"), **text.model_dump(mode="json")},
     }
     write_json(out / PRUNE_FACTS, facts)
     return facts
+
+
+def _target(dense: Checkpoint, request: PruneSettings, sequence: int) -> Budget | ArchSpec:
+    params, first_token = facts_from_model(dense.model)["params"], reads_first_token(dense.model)
+    return target_from_request(dense.model, request, params, sequence, first_token=first_token)
+
+
+@dataclass(frozen=True, eq=False)
+class _Search:
+    """For the fastest model within ``allowed`` points: the rows that choose, those that report, and the prices."""
+
+    allowed: float
+    held_out: HeldOut
+    report: Splits
+    budgets: Budgets
+
+    def prune(self, job: OneShotJob, steps: Steps) -> tuple[PruneResult, dict[str, Any]]:
+        result, found = prune_job_within_drop(job, self.budgets, self.held_out, self.allowed, steps)
+        reporting = replace(self.held_out, rows=self.report.evaluation)
+        metrics = {"dense": reporting.metric(job.dense.model), "candidate": reporting.metric(result.model)}
+        return result, {**found, "metrics": {x: asdict(y) for x, y in metrics.items()}, "note": self.report.note}
+
+
+def _search(
+    dense: Checkpoint, splits: Splits, request: PruneSettings, text: TextSettings, task_name: str | None
+) -> _Search:
+    if task_name is None:
+        raise InputError("--max-drop compares scores: pass --task, and labelled data.")
+    assert request.target.max_drop is not None
+    task = task_named(task_name)
+    task.check_head(head_from_model(dense.model))
+    rows, report = split_for_choice(splits, task, text.seed)
+    request.price.check(request.target)
+    first_token = reads_first_token(dense.model)
+    budgets = budgets_from_request(dense.model, request, text.seq, first_token=first_token)
+    return _Search(request.target.max_drop, HeldOut(task, dense, rows, text.max_length), report, budgets)
+
+
+def _prune_facts(dense: Checkpoint, result: PruneResult, sequence: int) -> dict[str, Any]:
+    """Sizes before and after."""
+    before, after = facts_from_model(dense.model), facts_from_model(result.model)
+    first_token = reads_first_token(dense.model)
+    flops, left = (
+        x.encoder_flops(sequence, first_token=first_token) for x in (arch_from_model(dense.model), result.arch)
+    )
+    ratio = flops / max(left, 1)
+    return {
+        "summary": f"{result.arch}: {after['params']:,} of {before['params']:,} parameters, {ratio:.2f}x fewer encoder "
+        f"FLOPs, divergence {result.divergence:.4f}",
+        "baseline": before,
+        "candidate": after,
+        "flops_ratio": ratio,
+    }
 
 
 def finetune(request: FinetuneOptions, data: DataSettings, *, resume: bool) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from pruning.batching import Batch, Encodings, Predict, encode, predict_from_mod
 from pruning.budget import Budget
 from pruning.calibration import Calibration
 from pruning.checkpoint import Checkpoint, load_checkpoint
+from pruning.introspect import arch_from_model
 from pruning.tasks.registry import task_named
 from pruning.tasks.source import Splits
 from pruning.tasks.task import Evaluation, Task, settings_from_config
@@ -34,7 +35,8 @@ Facts = dict[str, Any]
 class Workspace:
     """What the stages share: the request, the dense model and the data (read once), and where things go.
 
-    ``target`` is None where it is counted in time that is yet to be measured.
+    ``target`` is None where it is counted in time that is yet to be measured, or is the largest loss of accuracy, for
+    which ``choice`` holds the rows that choose the model.
     """
 
     settings: RunSettings
@@ -45,11 +47,17 @@ class Workspace:
     target: Budget | ArchSpec | None
     first_token: bool
     steps: Steps
+    choice: TextData | None = None
 
     @property
     def task(self) -> Task:
         """The task."""
         return task_named(self.settings.task)
+
+    @property
+    def dense_arch(self) -> ArchSpec:
+        """Architecture of the dense model."""
+        return arch_from_model(self.dense.model)
 
     @cached_property
     def compact(self) -> Checkpoint:

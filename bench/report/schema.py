@@ -153,6 +153,23 @@ class SpeedRound(_Facts):
     kept: bool
 
 
+class DropRow(_Facts):
+    """A model of a ``speedup``: it loses ``loss_points`` of the metric, with their standard error where it is known."""
+
+    speedup: float
+    loss_points: float
+    error_points: float | None
+    kept: bool
+
+
+class DropSearch(_Facts):
+    """The search for the fastest model that loses at most ``allowed_points`` on ``n`` rows, which only choose it."""
+
+    allowed_points: float
+    n: int
+    trials: tuple[DropRow, ...]
+
+
 class RunFacts(_Facts):
     """What was asked, deployed and refused, and what the stages took. ``notes`` are sentences for the reader."""
 
@@ -165,6 +182,7 @@ class RunFacts(_Facts):
     artifacts: tuple[ArtifactFacts, ...] = ()
     not_shipped: tuple[NotShipped, ...] = ()
     speed_rounds: tuple[SpeedRound, ...] = ()
+    drop_search: DropSearch | None = None
 
 
 class Report(_Facts):
@@ -181,6 +199,7 @@ class Report(_Facts):
     artifacts: tuple[ArtifactFacts, ...] = ()
     not_shipped: tuple[NotShipped, ...] = ()
     speed_rounds: tuple[SpeedRound, ...] = ()
+    drop_search: DropSearch | None = None
     seconds: dict[str, float]
     environment: dict[str, Any]
     command: str
@@ -222,6 +241,7 @@ def build_report(
         "artifacts": [artifact.model_dump() for artifact in run.artifacts],
         "not_shipped": [artifact.model_dump() for artifact in run.not_shipped],
         "speed_rounds": [x.model_dump() for x in run.speed_rounds],
+        "drop_search": None if run.drop_search is None else run.drop_search.model_dump(),
         "seconds": run.seconds,
         "environment": _environment(bench),
         "command": run.command,

@@ -58,6 +58,8 @@ class GradualOptions:
         oneshot: how each round prunes; its own target is not used.
         training: of every round; the rate rises and falls anew in each.
         distillation: the loss of every round.
+        origin: what else makes a run this run, by name, such as the checksum of its data.
+        resume: whether a run that is there may be continued.
 
     Raises:
         InputError: unless there are rounds, each with a name of its own that can be a folder.
@@ -69,6 +71,8 @@ class GradualOptions:
         default_factory=lambda: TrainingOptions(epochs=1, learning_rate=8e-5, freeze_word_embeddings=True)
     )
     distillation: DistillationOptions = field(default_factory=lambda: DistillationOptions(hidden=1.0))
+    origin: Mapping[str, str] = field(default_factory=dict)
+    resume: bool = True
 
     def __post_init__(self) -> None:
         names = [x.name for x in self.rounds]
@@ -204,7 +208,7 @@ def _claim(out: Path, student: Checkpoint, options: GradualOptions, loss: Distil
         stored = None
     except (OSError, ValueError) as error:
         raise InputError(f"{out / REQUEST} cannot be read ({error}). Choose another output folder.") from error
-    check_owner(out, stored, request, kind="gradual run", resume=True)
+    check_owner(out, stored, request, kind="gradual run", resume=options.resume)
     if stored is None:
         write_json(out / REQUEST, request)
 
@@ -213,6 +217,7 @@ def _request(student: Checkpoint, options: GradualOptions, loss: Distillation) -
     """What makes a run this run."""
     oneshot = options.oneshot
     return {
+        **options.origin,
         "start": arch_from_model(student.model).to_dict(),
         "rounds": [[x.name, _meaning(x.target)] for x in options.rounds],
         "method": oneshot.method.value,

@@ -7,6 +7,9 @@ from enum import StrEnum
 BLOCK_MOVEMENT = "block-movement"
 """The method of `slimbert prune` that trains; see ``pruning.methods.block_movement``."""
 
+GRADUAL = "gradual"
+"""One-shot pruning in rounds, with distillation in between; see ``pruning.methods.gradual``."""
+
 
 class Method(StrEnum):
     """How units are chosen.

@@ -6,11 +6,12 @@ import pytest
 import yaml
 
 import tools.measured_pruning
+from bench.environment import installed_versions
 from exporter.fastest import Speedup
 from pruning.checkpoint import load_checkpoint
 from pruning.introspect import arch_from_model
 from tests.tools.conftest import QUICK
-from tests.tools.tables import quiet_table
+from tests.tools.tables import flat_table, quiet_table
 
 MODEL = ("run", "my-bert", "--task", "text-classification", "--data", "reviews.csv", *QUICK, "--out", "out")
 RUN = (*MODEL, "--latency-table", "table.json", "--speedup")
@@ -58,6 +59,19 @@ def test_a_real_run_reports_requested_predicted_and_measured(slimbert, project, 
     assert "--latency-table table.json" in report["command"]
 
 
+def test_the_report_says_why_layers_were_dropped(slimbert, project, clock):
+    flat_table(project, dialect="standard").save(project / "table.json")
+    clock[:] = [1.6]
+    code, _, error = slimbert(*RUN, "1.6")
+    assert code == 0, error
+    report = report_of(project)
+    assert report["method"] == "drop"
+    reason = "Whole sublayers were dropped (method drop): narrower ones are hardly faster here."
+    assert any(note.startswith(reason) for note in report["notes"])
+    assert all(reason in (project / "out" / name).read_text() for name in ("report.md", "report.html"))
+    assert "--method" not in report["command"]
+
+
 def test_a_request_is_corrected_by_what_was_measured(slimbert, project, table, clock):
     clock[:] = [1.2, 1.46]
     code, _, error = slimbert(*RUN, "1.5")
@@ -69,7 +83,8 @@ def test_a_request_is_corrected_by_what_was_measured(slimbert, project, table, c
 
 def test_what_is_not_reached_is_said(slimbert, project, table, clock):
     clock[:] = [1.2, 1.3, 1.25]
-    assert slimbert(*RUN, "1.5")[0] == 0
+    code, out, _ = slimbert(*RUN, "1.5")
+    assert (code, "The requested speedup of 1.5 was not reached: 1.300 was measured." in out) == (1, True)
     report = report_of(project)
     assert [x["kept"] for x in report["speed_rounds"]] == [False, True, False]
     assert "The requested speedup of 1.5 was not reached: 1.300 after 3 rounds." in report["notes"]
@@ -118,6 +133,10 @@ def test_the_smallest_model_is_too_slow(slimbert, project, clock):
         (("--latency-table", "table.json", "--speedup", "90"), "can not be pruned"),
         (("--latency-table", "batch8.json", "--speedup", "2"), "for another batch: 8; needed 1"),
         (("--latency-table", "fused.json", "--speedup", "2"), "for another dialect: ort-cpu; needed standard"),
+        (("--latency-table", "torch.json", "--speedup", "2"), "for another runtime: torch-cpu; needed ort-cpu"),
+        (("--latency-table", "large.json", "--speedup", "2"), "for another hidden: 768; needed 16"),
+        (("--latency-table", "old.json", "--speedup", "2"), "for another versions: {'onnxruntime': '1.0'}; needed"),
+        (("--latency-table", "old.json", "--speedup", "2"), "Measure a new one: slimbert bench table MODEL --runtime"),
         (("--latency-table", "none.json", "--speedup", "2"), "none.json cannot be read"),
         (("--latency-table", "table.json", "--params", "1000"), "measured prices are for --speedup; got --params"),
         (("--latency-table", "table.json"), "pass exactly one of"),
@@ -131,6 +150,11 @@ def test_the_smallest_model_is_too_slow(slimbert, project, clock):
 def test_requests_that_cannot_be_measured_are_refused(slimbert, project, table, arguments, message):
     quiet_table(project, dialect="standard", batch=8).save(project / "batch8.json")
     quiet_table(project).save(project / "fused.json")
+    quiet_table(project, dialect="standard", hidden=768).save(project / "large.json")
+    quiet_table(project, dialect="standard", versions={"onnxruntime": "1.0"}).save(project / "old.json")
+    quiet_table(project, dialect=None, runtime="torch-cpu", versions=installed_versions(("torch",))).save(
+        project / "torch.json"
+    )
     code, _, error = slimbert(*MODEL, *arguments)
     assert (code, message in error, error.count("\n")) == (2, True, 1), error
     assert not (project / "out").exists()

@@ -8,7 +8,7 @@ from bench.table_samples import read_table_samples
 from pruning.checkpoint import load_checkpoint
 from pruning.introspect import arch_from_model
 from pruning.latency_table import load_table
-from tests.tools.tables import quiet_table
+from tests.tools.tables import flat_table, quiet_table
 
 
 def test_a_table_is_written_and_judged(project, slimbert):
@@ -134,3 +134,25 @@ def test_tables_that_cannot_be_measured_are_refused(project, slimbert, arguments
     code, _, error = slimbert(*TABLE, *arguments)
     assert (code, message in error.splitlines()[-1]) == (2, True), error
     assert {path: path.read_bytes() for path in project.glob("*.*")} == before
+
+
+def test_layers_are_dropped_where_the_table_is_flat_in_width(slimbert, project):
+    table = flat_table(project)
+    table.save(project / "table.json")
+    timed = (*PRUNE, "--latency-table", "table.json", "--speedup", "1.6", "--json")
+    code, out, error = slimbert(*timed)
+    assert code == 0, error
+    facts = json.loads(out)
+    arch = arch_from_model(load_checkpoint(project / "small").model)
+    assert (set(arch.heads), set(arch.ffn)) == ({0, 4}, {0, 24})
+    assert facts["method"] == "drop"
+    assert "narrower ones are hardly faster here. Halving every sublayer would save 2%" in facts["reasons"][0]
+    prices = table.prices(arch_from_model(load_checkpoint(project / "my-bert").model))
+    assert prices.total(arch) <= prices.total(arch_from_model(load_checkpoint(project / "my-bert").model)) / 1.6
+
+
+def test_a_method_that_was_named_is_kept(slimbert, project):
+    flat_table(project).save(project / "table.json")
+    timed = (*PRUNE, "--latency-table", "table.json", "--speedup", "1.6", "--json")
+    facts = json.loads(slimbert(*timed, "--method", "oneshot")[1])
+    assert (facts["method"], facts["reasons"]) == ("oneshot", [])

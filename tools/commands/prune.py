@@ -8,12 +8,22 @@ from typing import Annotated
 from typer import Context, Option
 
 from pruning.errors import InputError
-from pruning.methods.names import BLOCK_MOVEMENT, Method
+from pruning.methods.names import BLOCK_MOVEMENT, GRADUAL, Method
 from pruning.movement.names import MaskFunction, Variant
 from tools import options
 from tools.console import print_json, say
 
-ONE_SHOT = ("latency_table", "scenario_weights", "reconstruct", "calibration", "ffn_multiple", "shape")
+ONE_SHOT = (
+    "latency_table",
+    "scenario_weights",
+    "reconstruct",
+    "calibration",
+    "ffn_multiple",
+    "shape",
+    "max_drop",
+    "speedups",
+)
+SIZES = ("density", "params", "size_bytes", "shape", "max_drop")
 LESSON = (
     "task",
     "teacher",
@@ -54,16 +64,18 @@ def prune(
     label_column: options.LabelColumn = None,
     data_config: options.HubConfig = None,
     speedup: options.Speedup = None,
+    speedups: options.Speedups = None,
     density: options.Density = None,
     params: options.Params = None,
     size_bytes: options.Bytes = None,
     shape: options.Shape = None,
+    max_drop: options.MaxDrop = None,
     latency_table: options.LatencyTables = None,
     scenario_weights: options.ScenarioWeights = None,
-    method: options.PruneMethod = Method.ONESHOT,
+    method: options.PruneMethod = None,
     reconstruct: options.Reconstruct = True,
     calibration: options.Calibration = 1024,
-    ffn_multiple: options.FfnMultiple = 32,
+    ffn_multiple: options.FfnMultiple = None,
     seq: Annotated[int, Option("--seq", help="Sequence length at which FLOPs are counted.")] = 128,
     max_length: options.MaxLength = 128,
     seed: options.Seed = 0,
@@ -100,9 +112,9 @@ def prune(
 ) -> None:
     """Prune a fine-tuned BERT into a compact checkpoint.
 
-    The data are unlabelled text to calibrate on, or for block-movement labelled data to train on.
+    The data are unlabelled text to calibrate on, for gradual also to train on; for block-movement labelled data.
     """
-    from tools import movement, settings, standalone
+    from tools import gradual, movement, settings, standalone
 
     target = settings.settings_from_options(settings.TargetSettings, context.params, bytes=size_bytes)
     text = settings.settings_from_options(settings.TextSettings, context.params)
@@ -117,15 +129,32 @@ def prune(
         say(f"{facts['summary']}\nCheckpoint: {out}")
         print_json(facts)
         return
-    _refuse_given(context, (*LESSON, *MOVEMENT, "eval_data", "resume"), method)
-    if method not in list(Method):
-        raise InputError(f"--method {method!r} is unknown; known: {', '.join((*Method, BLOCK_MOVEMENT))}.")
     price = settings.PriceSettings(
         tables=tuple(latency_table or ()),
-        weights=() if scenario_weights is None else options.weights(scenario_weights, "--scenario-weights"),
+        weights=() if scenario_weights is None else options.numbers(scenario_weights, "--scenario-weights"),
     )
+    if method == GRADUAL:
+        _refuse_given(context, (*MOVEMENT, *SIZES), method)
+        request = settings.checked_settings(
+            settings.PruneSettings,
+            target=settings.TargetSettings(speedup=1.0),
+            price=price,
+            **_given(context, ("reconstruct", "calibration", "ffn_multiple")),
+        )
+        family = settings.checked_settings(
+            gradual.GradualSettings, speedups=_speedups(speedup, speedups), **_given_explicitly(context, LESSON)
+        )
+        facts = gradual.prune(model, source, (request, family), text, out, resume=resume)
+        say(gradual.summary(facts))
+        print_json(facts)
+        return
+    unread = {*LESSON, *MOVEMENT, "speedups", "eval_data", "resume"}
+    scored = {"task", "eval_data"} if max_drop is not None else set()
+    _refuse_given(context, tuple(sorted(unread - scored)), method or Method.ONESHOT)
+    if method not in (None, *Method):
+        raise InputError(f"--method {method!r} is unknown; known: {', '.join((*Method, GRADUAL, BLOCK_MOVEMENT))}.")
     request = settings.settings_from_options(settings.PruneSettings, context.params, target=target, price=price)
-    facts = standalone.prune(model, source, request, text, out)
+    facts = standalone.prune(model, source, request, text, out, task=task)
     say(f"{facts['summary']}\nCheckpoint: {out}")
     print_json(facts)
 
@@ -135,10 +164,26 @@ def _given(context: Context, names: tuple[str, ...]) -> dict[str, object]:
     return {name: context.params[name] for name in names}
 
 
+def _given_explicitly(context: Context, names: tuple[str, ...]) -> dict[str, object]:
+    """The values of those of these options that were given; the others have other defaults here."""
+    return {name: context.params[name] for name in names if _is_given(context, name)}
+
+
+def _is_given(context: Context, name: str) -> bool:
+    source = context.get_parameter_source(name)
+    return source is not None and source.name != "DEFAULT"
+
+
+def _speedups(single: float | None, several: str | None) -> tuple[float, ...]:
+    """Those of ``--speedup`` or ``--speedups``."""
+    if (single is None) == (several is None):
+        raise InputError("gradual takes --speedups, such as 1.5,2,3, or a single --speedup. Pass one of them.")
+    return (single,) if single is not None else options.numbers(several or "", "--speedups")
+
+
 def _refuse_given(context: Context, names: tuple[str, ...], method: str) -> None:
     """An option that the chosen method does not read is a misunderstanding."""
-    sources = {name: context.get_parameter_source(name) for name in names}
-    given = [name for name, source in sources.items() if source is not None and source.name != "DEFAULT"]
+    given = [name for name in names if _is_given(context, name)]
     if given:
         flag = "lambda" if given[0] == "final_lambda" else given[0].replace("_", "-")
         raise InputError(f"--{flag} is not an option of --method {method}. Leave it out, or choose another method.")

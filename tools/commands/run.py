@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer import Context, Option
 
-from pruning.methods.names import Method
 from tools import options
 from tools.console import print_json, say
 
@@ -33,12 +32,13 @@ def run(
     params: options.Params = None,
     size_bytes: options.Bytes = None,
     shape: options.Shape = None,
+    max_drop: options.MaxDrop = None,
     price: options.PriceName = None,
     latency_table: options.RunLatencyTable = None,
-    method: options.MethodOption = Method.ONESHOT,
+    method: options.MethodOption = None,
     reconstruct: options.Reconstruct = True,
     calibration: options.Calibration = 1024,
-    ffn_multiple: options.FfnMultiple = 32,
+    ffn_multiple: options.FfnMultiple = None,
     export: options.ExportTo = "onnx",
     dtype: options.Dtypes = None,
     dialect: options.RunDialect = "ort-cpu",
@@ -66,20 +66,23 @@ def run(
     from tools import pipeline, pushing
 
     pushing.check(push, private=private)
-    report = pipeline.run(_settings(context.params), out, resume=resume)
+    report = pipeline.run(run_settings(context.params), out, resume=resume)
     say(pipeline.headline(report))
     say(f"Report: {out / 'report.html'}")
     for refused in report["not_shipped"]:
         say(f"Not shipped: {refused['artifact']}: {refused['reason']}")
+    missed = pipeline.missed_text(report)
+    if missed:
+        say(missed)
     incomplete = any(refused["asked"] for refused in report["not_shipped"])
     if push and not incomplete:
         pushing.push_run(out, push, private=private)
     print_json(report)
-    if incomplete:
+    if incomplete or missed:
         raise typer.Exit(1)
 
 
-def _settings(given: Mapping[str, Any]) -> RunSettings:
+def run_settings(given: Mapping[str, Any]) -> RunSettings:
     """What the options ask for."""
     from tools import settings
 

@@ -111,6 +111,16 @@ def test_other_settings_are_another_run(setting, family):
         run(setting, family[0], options)
 
 
+def test_other_data_are_another_run(setting, family):
+    with pytest.raises(InputError, match=r"holds a gradual run with other settings \(data_sha256\)"):
+        run(setting, family[0], replace(OPTIONS, origin={"data_sha256": "f00"}))
+
+
+def test_a_run_is_continued_only_where_that_is_asked_for(setting, family):
+    with pytest.raises(InputError, match="already holds this gradual run"):
+        run(setting, family[0], replace(OPTIONS, resume=False))
+
+
 def test_folders_of_others_are_left_alone(setting, tmp_path):
     (tmp_path / "mine.txt").touch()
     with pytest.raises(InputError, match="exists and holds no gradual run"):
