@@ -49,11 +49,12 @@ class ModelSize:
 
 @dataclass(frozen=True)
 class DeployedFile:
-    """One ONNX file: its path inside the deploy folder, the types of its weights, its size."""
+    """One ONNX file: its path inside the deploy folder, the types of its weights, its size, how it was made."""
 
     path: str
     precision: str
     bytes: int
+    note: str | None = None
 
 
 @dataclass(frozen=True)
@@ -150,16 +151,20 @@ def model_card_text(facts: ModelCardFacts) -> str:
     return f"---\n{data.to_yaml()}\n---\n{body}"
 
 
-def files_from_deploy(folder: Path) -> tuple[DeployedFile, ...]:
+def files_from_deploy(folder: Path, notes: Mapping[str, str | None]) -> tuple[DeployedFile, ...]:
     """The ONNX files of a deploy folder, by name.
+
+    Args:
+        folder: that holds ``onnx/``.
+        notes: how a file was made, by its path inside the folder.
 
     Raises:
         InputError: if one of them is no ONNX file.
     """
     described = ((path, describe_onnx(path)) for path in sorted((folder / "onnx").glob("*.onnx")))
+    named = ((path.relative_to(folder).as_posix(), found) for path, found in described)
     return tuple(
-        DeployedFile(path.relative_to(folder).as_posix(), _precision_text(found.precisions), found.bytes)
-        for path, found in described
+        DeployedFile(name, _precision_text(found.precisions), found.bytes, notes.get(name)) for name, found in named
     )
 
 

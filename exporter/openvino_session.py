@@ -15,6 +15,7 @@ from torch import Tensor
 
 from exporter.metadata import metadata_from_props
 from exporter.onnx_file import read_onnx
+from exporter.operator_sets import check_operator_sets
 from exporter.ort_session import check_right_padded, is_right_padding_only
 from pruning.batching import Batch, Predict
 from pruning.errors import InputError
@@ -136,6 +137,8 @@ def _check_bf16(capabilities: list[str]) -> None:
 
 
 def _check_runnable(model: onnx.ModelProto, path: Path) -> None:
+    """OpenVINO takes any version of an operator set for the newest that it knows, without a word."""
+    check_operator_sets(model, path, "OpenVINO")
     if any(node.op_type == DYNAMIC_INT8 for node in model.graph.node):
         raise InputError(
             f"{path} is dynamic int8, whose products OpenVINO computes in fp32, slower than the fp32 file. "

@@ -1,7 +1,9 @@
 """Optimum's own exporter for compact checkpoints: an ONNX configuration registered with its ``TasksManager``.
 
 Optimum is optional and pins an older transformers, so nothing is registered by an import: call
-`register_optimum_config` once, then ``optimum.exporters.onnx.main_export`` takes a compact checkpoint as any BERT.
+`register_optimum_config` once. Then ``optimum.exporters.onnx.export`` takes a compact model as any BERT, and
+``main_export`` a compact checkpoint that carries its code (``trust_remote_code=True``): it accepts no other class but
+those in a module of transformers.
 """
 
 from __future__ import annotations

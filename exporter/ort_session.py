@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,6 +12,8 @@ from torch import Tensor
 
 from exporter.graph import INPUT_NAMES
 from exporter.metadata import GraphMetadata, metadata_from_props
+from exporter.onnx_file import read_onnx
+from exporter.operator_sets import check_operator_sets
 from exporter.parity import is_right_padded
 from pruning.batching import Batch, Predict
 from pruning.errors import InputError
@@ -21,6 +24,8 @@ if TYPE_CHECKING:
 CPU_PROVIDER = "CPUExecutionProvider"
 OPTIMISED_NAME, PROFILE_PREFIX = "optimised.onnx", "profile"
 REQUIRED_INPUTS = frozenset({"input_ids", "attention_mask"})
+SOURCE_LINE = re.compile(r"^\[ONNXRuntimeError\].*? failed:(/\S+:\d+ .*?&\) )?")
+"""What ONNX Runtime's messages start with: its error code, the file, and where in its own source it gave up."""
 ERRORS_ONLY = 3
 """Severity of ONNX Runtime's own log: its warnings are about optimisations, not about answers."""
 
@@ -113,8 +118,9 @@ def open_session(path: Path, options: SessionOptions, providers: Sequence[Any]) 
     try:
         session = ort.InferenceSession(str(path), options, providers=providers)
     except unreadable as error:
-        reason = " ".join(str(error).split())[:200]
-        raise InputError(f"{path} is not a usable ONNX file ({reason}). Export or copy it again.") from error
+        check_operator_sets(read_onnx(path), path, "ONNX Runtime")
+        reason = SOURCE_LINE.sub("", " ".join(str(error).split()))[:200]
+        raise InputError(f"ONNX Runtime cannot run {path} ({reason}). Export or copy it again.") from error
     _check_inputs({value.name: value.type for value in session.get_inputs()}, path)
     return session
 

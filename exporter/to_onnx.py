@@ -66,6 +66,15 @@ class OnnxExport:
         """For example "attention fused in 6 of 6 layers"."""
         return fusion_summary(self.fused_attention, self.attention_layers)
 
+    @property
+    def fp32_summary(self) -> str | None:
+        """What an fp16 graph keeps in fp32, because its tolerance needs it; None for an fp32 graph."""
+        if self.form.dtype != Dtype.FP16:
+            return None
+        kept = " and ".join(part.replace("_", " ") for part in self.form.fp32_parts)
+        worst = max(case.max_abs_diff for case in self.parity)
+        return f"{f'{kept} kept in fp32' if kept else 'all in fp16'}, largest difference {worst:.1e}"
+
 
 def onnx_from_model(
     model: PreTrainedModel, path: str | Path, *, opset: int | None = None, options: GraphOptions | None = None

@@ -40,7 +40,7 @@ def write_run_card(deploy: Path, report: Mapping[str, Any], dense: Checkpoint, m
         name=f"{_short_name(model)}, pruned",
         head=head_from_model(dense.model),
         size=_size_from_report(found.candidate),
-        files=files_from_deploy(deploy),
+        files=files_from_deploy(deploy, _notes(found)),
         source=_short_name(model),
         base_model=hub_name(model),
         license=license_from_folder(dense.path),
@@ -53,20 +53,21 @@ def write_run_card(deploy: Path, report: Mapping[str, Any], dense: Checkpoint, m
     write_text(deploy / CARD_FILE, model_card_text(facts))
 
 
-def write_export_card(deploy: Path, loaded: Checkpoint, checkpoint: str) -> None:
-    """Write the card of a deploy folder that was exported without measuring anything.
+def write_export_card(deploy: Path, loaded: Checkpoint, checkpoint: str, notes: Mapping[str, str | None]) -> None:
+    """Write the card of a deploy folder that was exported without measuring its speed.
 
     Args:
         deploy: the folder.
         loaded: the checkpoint.
         checkpoint: what the user called it.
+        notes: how each file was made, by its path inside the folder.
     """
     facts = facts_from_model(loaded.model)
     card = ModelCardFacts(
         name=_short_name(checkpoint),
         head=head_from_model(loaded.model),
         size=ModelSize(ArchSpec.from_dict(facts["arch"]), facts["params"], facts["bytes"]),
-        files=files_from_deploy(deploy),
+        files=files_from_deploy(deploy, notes),
         source=_short_name(checkpoint),
         base_model=hub_name(checkpoint),
         license=license_from_folder(loaded.path),
@@ -92,6 +93,11 @@ def _metric(baseline: Metric | None, candidate: Metric | None, dataset: str) -> 
     if baseline is None or candidate is None:
         return None
     return CardMetric(candidate.name, baseline.value, candidate.value, candidate.n, dataset)
+
+
+def _notes(report: Report) -> dict[str, str | None]:
+    """Of the files of the deploy folder, by their path inside it."""
+    return {artifact.path.partition("/")[2]: artifact.note for artifact in report.artifacts}
 
 
 def _latencies(report: Report) -> tuple[CardLatency, ...]:

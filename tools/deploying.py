@@ -18,17 +18,16 @@ from exporter.engine.options import EngineError, EngineOptions, EnginePrecision,
 from exporter.fastest import Compare, FasterExport, Speedup, faster_onnx_from_model
 from exporter.fused import fusion_summary
 from exporter.int8.check import Int8Error
-from exporter.int8.choice import choose_products
-from exporter.int8.dynamic import int8_from_onnx
+from exporter.int8.chosen import Int8Texts, chosen_int8_from_onnx
 from exporter.int8.options import Int8Options
 from exporter.int8.worth import measure_kinds, worthwhile_options
 from exporter.options import Dialect, Dtype, GraphOptions
 from exporter.parity import ParityError
 from exporter.to_onnx import OnnxExport, onnx_from_model
 from pruning.atomic import atomic_folder
-from pruning.batching import Batch, predict_from_model
+from pruning.batching import predict_from_model
 from pruning.checkpoint import Checkpoint
-from tools.exporting import engine_source
+from tools.exporting import engine_source, int8_facts
 
 Facts = dict[str, Any]
 SHORT_BLOCKS, SHORT_WARMUP_SECONDS = 12, 0.3
@@ -37,14 +36,13 @@ SHORT_BLOCKS, SHORT_WARMUP_SECONDS = 12, 0.3
 
 @dataclass(frozen=True)
 class DeployRequest:
-    """What to deploy, the dense model's folder, the text to choose and to check int8 with, and a clock."""
+    """What to deploy, the dense model's folder, the text for int8, and a clock."""
 
     dtypes: tuple[str, ...]
     options: GraphOptions
     embeddings: bool
     source: Path
-    choice: Sequence[Batch]
-    check: Sequence[Batch]
+    texts: Int8Texts
     compare: Compare
 
 
@@ -96,7 +94,7 @@ def write_engines(
     precisions: Sequence[EnginePrecision],
     *,
     graph: GraphOptions,
-    batches: Sequence[Batch],
+    texts: Int8Texts,
 ) -> Shipment:
     """Write a folder of engines of one library, each with its side-car.
 
@@ -108,7 +106,7 @@ def write_engines(
         for precision in precisions:
             name = f"model_{precision}.engine"
             with shipment.attempt(f"{folder.name}/{name}"), TemporaryDirectory(prefix="slimbert-engine-") as scratch:
-                source = engine_source(checkpoint.model, graph, precision, batches, Path(scratch))
+                source = engine_source(checkpoint.model, graph, precision, texts, Path(scratch))
                 built = engine_from_onnx(source, partial / name, replace(options, precision=precision)).record
                 shipment.artifacts.append(
                     {
@@ -160,12 +158,12 @@ def _write_fp32(checkpoint: Checkpoint, folder: Path, request: DeployRequest) ->
 
 def _write_int8(checkpoint: Checkpoint, folder: Path, request: DeployRequest) -> Facts:
     """Of the products that are faster in int8 here, as many as the tolerance allows."""
-    source, reference = folder / ONNX_FILE, predict_from_model(checkpoint.model)
+    source = folder / ONNX_FILE
     allowed = Int8Options(embeddings=request.embeddings)
     worths = measure_kinds(source, allowed, request.compare)
     options = worthwhile_options(allowed, worths)
-    choice = choose_products(source, request.choice, options, reference=reference)
-    export = int8_from_onnx(source, folder / INT8_FILE, choice.to_options(options), request.check, reference=reference)
+    reference = predict_from_model(checkpoint.model)
+    export = chosen_int8_from_onnx(source, folder / INT8_FILE, options, request.texts, reference)
     faster = [worth.kind.value for worth in worths if worth.worth_it]
     return {
         "path": INT8_FILE.as_posix(),
@@ -173,10 +171,10 @@ def _write_int8(checkpoint: Checkpoint, folder: Path, request: DeployRequest) ->
         "form": f"dynamic, {len(export.products)} of {len(export.products) + len(export.left_out)} products in int8",
         "bytes": export.bytes,
         "kinds": {worth.kind.value: _speedup(worth.speedup) for worth in worths},
-        "left_out": [product.name for product in export.left_out],
-        "note": f"Products faster in int8 here: {', '.join(faster)}."
+        **int8_facts(export),
+        "note": f"{export.summary}. Products faster in int8 here: {', '.join(faster)}."
         if faster
-        else "No kind of product is faster in int8 here: this file is smaller, not faster.",
+        else f"{export.summary}. No kind of product is faster in int8 here: this file is smaller, not faster.",
     }
 
 
@@ -187,6 +185,8 @@ def _facts(file: Path, export: OnnxExport) -> Facts:
         "form": export.form.dialect,
         "bytes": export.bytes,
         "fusion": export.fusion,
+        "fp32_parts": list(export.form.fp32_parts),
+        "note": export.fp32_summary,
     }
 
 

@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from time import perf_counter
 from typing import Any
 
 from transformers import PreTrainedModel
 
 from exporter.deploy import FP16_FILE, INT8_FILE, ONNX_FILE, write_deploy_graphs
 from exporter.engine.export import engine_from_onnx
-from exporter.engine.options import EngineOptions, EnginePrecision, Library
-from exporter.int8.dynamic import int8_from_onnx
+from exporter.engine.library import import_tensorrt
+from exporter.engine.options import EngineOptions, EnginePrecision
+from exporter.int8.chosen import Int8Texts, chosen_int8_from_onnx
+from exporter.int8.draft import Int8Export
 from exporter.int8.options import Int8Options, refuse_dynamic_int8
 from exporter.int8.qdq import activation_ranges, qdq_from_onnx
 from exporter.options import Dialect, Dtype, GraphOptions
 from exporter.to_onnx import OnnxExport, onnx_from_model
 from pruning.atomic import atomic_folder, require_writable
-from pruning.batching import Batch, bucketed_batches, encode
+from pruning.batching import bucketed_batches, encode, predict_from_model
 from pruning.checkpoint import Checkpoint, load_checkpoint
 from pruning.errors import InputError
 from pruning.tasks.source import load_evaluation
@@ -27,7 +29,8 @@ from tools.cards import write_export_card
 from tools.console import Steps
 from tools.settings import DataSettings
 
-CHECK_TEXTS = 256
+CHECK_TEXTS = 128
+"""Texts that choose what int8 leaves in float, and texts that check the result."""
 
 
 @dataclass(frozen=True)
@@ -35,14 +38,14 @@ class ExportRequest:
     """What to write.
 
     ``dtype`` is fp32, fp16 or int8. ``options`` describes the fp32 graph that the others are made from and checked
-    against; ``data`` is text for the int8 check; ``targets`` are GPUs for TensorRT-RTX.
+    against; ``data`` is text for the int8 check; ``engine`` says how to build one, None for ONNX files.
     """
 
     dtype: str
     options: GraphOptions
     data: DataSettings | None = None
     embeddings: bool = False
-    targets: tuple[str, ...] = ()
+    engine: EngineOptions | None = None
 
 
 def export_onnx(checkpoint: str, request: ExportRequest, out: Path) -> dict[str, Any]:
@@ -57,26 +60,16 @@ def export_onnx(checkpoint: str, request: ExportRequest, out: Path) -> dict[str,
         refuse_dynamic_int8(Dialect.ORT_CUDA)
     check_text(request)
     loaded = load_checkpoint(checkpoint)
-    batches = text_batches(request, loaded)
+    texts = int8_texts(request, loaded)
     graphs = {ONNX_FILE: request.options}
     if request.dtype == Dtype.FP16:
         graphs[FP16_FILE] = replace(request.options, dtype=Dtype.FP16)
     with Steps() as steps, steps.stage("export"), atomic_folder(out) as partial:
         written = write_deploy_graphs(loaded.model, loaded.tokenizer, partial, graphs, source=loaded.path)
         files = [_onnx_facts(file, export) for file, export in written.items()]
-        if batches:
-            options = Int8Options(embeddings=request.embeddings)
-            quantised = int8_from_onnx(partial / ONNX_FILE, partial / INT8_FILE, options, batches)
-            files.append(
-                {
-                    "path": INT8_FILE.as_posix(),
-                    "dtype": "int8",
-                    "bytes": quantised.bytes,
-                    "seconds": quantised.seconds,
-                    "products": len(quantised.products),
-                }
-            )
-        write_export_card(partial, loaded, checkpoint)
+        if texts is not None:
+            files.append(write_int8(loaded, partial / ONNX_FILE, partial / INT8_FILE, request, texts))
+        write_export_card(partial, loaded, checkpoint, {file["path"]: file["note"] for file in files})
     export = written[ONNX_FILE]
     return {
         "out": str(out),
@@ -89,7 +82,7 @@ def export_onnx(checkpoint: str, request: ExportRequest, out: Path) -> dict[str,
     }
 
 
-def export_engine(checkpoint: str, library: Library, request: ExportRequest, out: Path) -> dict[str, Any]:
+def export_engine(checkpoint: str, request: ExportRequest, out: Path) -> dict[str, Any]:
     """Build a TensorRT engine with its side-car.
 
     Raises:
@@ -99,13 +92,15 @@ def export_engine(checkpoint: str, library: Library, request: ExportRequest, out
     require_free(out)
     if request.options.dialect != Dialect.STANDARD:
         raise InputError(f"TensorRT parses the standard dialect only; got {request.options.dialect}. Leave it out.")
-    precision = EnginePrecision(request.dtype)
+    options = request.engine
+    assert options is not None
+    precision = options.precision
+    import_tensorrt(options.library)  # a missing library is said before the model is loaded
     check_text(request)
     loaded = load_checkpoint(checkpoint)
-    batches = text_batches(request, loaded)
+    texts = int8_texts(request, loaded)
     with Steps() as steps, steps.stage("build"), TemporaryDirectory(prefix="slimbert-engine-") as scratch:
-        source = engine_source(loaded.model, request.options, precision, batches, Path(scratch))
-        options = EngineOptions(library, precision, targets=request.targets)
+        source = engine_source(loaded.model, request.options, precision, texts, Path(scratch))
         with atomic_folder(out) as partial:
             built = engine_from_onnx(source, partial / f"model_{precision}.engine", options)
     return {
@@ -135,16 +130,17 @@ def engine_source(
     model: PreTrainedModel,
     options: GraphOptions,
     precision: EnginePrecision,
-    batches: Sequence[Batch],
+    texts: Int8Texts | None,
     scratch: Path,
 ) -> Path:
-    """The ONNX file whose precision the engine shall have; int8 is Q/DQ over fp16, calibrated on ``batches``."""
+    """The ONNX file whose precision the engine shall have; int8 is Q/DQ over fp16, calibrated on ``texts``."""
     dtype = Dtype.FP32 if precision == EnginePrecision.FP32 else Dtype.FP16
     source = onnx_from_model(model, scratch / "model.onnx", options=replace(options, dtype=dtype)).path
     if precision != EnginePrecision.INT8:
         return source
-    ranges = activation_ranges(source, batches)
-    return qdq_from_onnx(source, scratch / "model_qdq.onnx", ranges, batches=batches).path
+    assert texts is not None
+    ranges = activation_ranges(source, texts.choice)
+    return qdq_from_onnx(source, scratch / "model_qdq.onnx", ranges, batches=texts.check).path
 
 
 def check_text(request: ExportRequest) -> None:
@@ -157,14 +153,53 @@ def check_text(request: ExportRequest) -> None:
         raise InputError("int8 is checked on real text: pass --data with a file or a data set.")
 
 
-def text_batches(request: ExportRequest, loaded: Checkpoint) -> list[Batch]:
-    """Real text for int8 as padded batches; nothing for the other precisions."""
+def int8_texts(request: ExportRequest, loaded: Checkpoint) -> Int8Texts | None:
+    """Real text for int8, one half to choose and one to check; None for the other precisions.
+
+    Raises:
+        InputError: if the data cannot be read, or there are fewer than two texts.
+    """
     if request.dtype != EnginePrecision.INT8 or request.data is None:
-        return []
-    rows = load_evaluation(request.data.source).sample(CHECK_TEXTS, seed=0)
+        return None
+    rows = load_evaluation(request.data.source).sample(2 * CHECK_TEXTS, seed=0)
+    if len(rows) < 2:
+        raise InputError(f"int8 needs one text to choose with and another to check on; got {len(rows)} in --data.")
     limit = min(128, loaded.model.config.max_position_embeddings)
-    encodings = encode(loaded.tokenizer, rows.texts, rows.pairs, max_length=limit)
-    return [item.batch for item in bucketed_batches(encodings, 32)]
+    half = len(rows) // 2
+    choice, check = (
+        encode(loaded.tokenizer, part.texts, part.pairs, max_length=limit)
+        for part in (rows.subset(range(half)), rows.subset(range(half, len(rows))))
+    )
+    return Int8Texts(*([item.batch for item in bucketed_batches(part, 32)] for part in (choice, check)))
+
+
+def write_int8(
+    loaded: Checkpoint, source: Path, target: Path, request: ExportRequest, texts: Int8Texts
+) -> dict[str, Any]:
+    """Quantise what measures well enough, and say what that is.
+
+    Raises:
+        InputError, Int8Error: as `chosen_int8_from_onnx`.
+    """
+    start, options = perf_counter(), Int8Options(embeddings=request.embeddings)
+    export = chosen_int8_from_onnx(source, target, options, texts, predict_from_model(loaded.model))
+    return {
+        "path": INT8_FILE.as_posix(),
+        "dtype": "int8",
+        "bytes": export.bytes,
+        "seconds": perf_counter() - start,
+        **int8_facts(export),
+        "note": export.summary,
+    }
+
+
+def int8_facts(export: Int8Export) -> dict[str, Any]:
+    """Products in int8 and in float, by name, and the largest relative error of an output."""
+    return {
+        "quantised": [product.name for product in export.products],
+        "left_out": [product.name for product in export.left_out],
+        "relative_error": max(result.relative_error for result in export.agreement),
+    }
 
 
 def _onnx_facts(file: Path, export: OnnxExport) -> dict[str, Any]:
@@ -176,4 +211,6 @@ def _onnx_facts(file: Path, export: OnnxExport) -> dict[str, Any]:
         "seconds": export.seconds,
         "max_abs_diff": max(case.max_abs_diff for case in export.parity),
         "cases": len(export.parity),
+        "fp32_parts": list(export.form.fp32_parts),
+        "note": export.fp32_summary,
     }

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,8 @@ from safetensors import safe_open
 from bench.runners.artifact import Artifact, artifact_from_path
 from exporter.deploy import ONNX_FILE
 from exporter.describe import describe_onnx
+from exporter.engine.profile_shapes import ProfileShapes
+from exporter.engine.record import read_engine
 from pruning.checkpoint import load_checkpoint
 from pruning.errors import InputError
 from pruning.introspect import head_from_model, inner_density
@@ -22,7 +26,7 @@ from tools.run_folder import STATE, RunFolder
 
 
 def inspect(path: Path) -> dict[str, Any]:
-    """Facts about a checkpoint or an ONNX file; of a run folder, about its compact checkpoint.
+    """Facts about a checkpoint, an ONNX file or an engine; of a run folder, about its compact checkpoint.
 
     Raises:
         InputError: if there is nothing that slimbert can read.
@@ -34,6 +38,8 @@ def inspect(path: Path) -> dict[str, Any]:
     kind = artifact_from_path(path)
     if kind is Artifact.CHECKPOINT:
         return _checkpoint_facts(path)
+    if kind is Artifact.ENGINE:
+        return _engine_facts(path)
     return _onnx_facts(path if path.is_file() else path / ONNX_FILE)
 
 
@@ -77,12 +83,22 @@ def _onnx_facts(path: Path) -> dict[str, Any]:
         "file_bytes": found.bytes,
         "params": found.parameters,
         "precision": dict(found.precisions),
+        "form": None if found.form is None else asdict(found.form),
+        "fused_attention": found.fused_attention,
+        "attention_layers": found.attention_layers,
         "opsets": dict(found.opsets),
         "operators": dict(found.nodes),
         "inputs": {x.name: list(x.dims) for x in found.inputs},
         "outputs": {x.name: list(x.dims) for x in found.outputs},
         "arch": None if found.arch is None else found.arch.to_dict(),
     }
+
+
+def _engine_facts(path: Path) -> dict[str, Any]:
+    """What the side-car says, after the checksum."""
+    record = json.loads(read_engine(path)[1].to_json())
+    profiles = [str(ProfileShapes.from_dict(profile)) for profile in record.pop("profiles")]
+    return {"kind": "engine", "path": str(path), **record, "profiles": profiles}
 
 
 def _stored_precision(path: Path) -> dict[str, int]:
@@ -100,5 +116,5 @@ def _shown(value: object) -> str:
     if isinstance(value, dict):
         return ", ".join(f"{key} {_shown(item)}" for key, item in value.items())
     if isinstance(value, list):
-        return "x".join(map(str, value))
+        return ("; " if any(isinstance(item, str) for item in value) else "x").join(map(str, value))
     return f"{value:,}" if isinstance(value, int) else f"{value:.4g}" if isinstance(value, float) else str(value)

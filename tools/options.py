@@ -256,4 +256,30 @@ RunDialect = Annotated[
     Option("--dialect", help="ort-cpu: attention fused, if that is faster here; standard: runs everywhere."),
 ]
 QuantizeEmbeddings = Annotated[bool, Option("--quantize-embeddings", help="int8: also the embedding tables, for size.")]
+Opset = Annotated[
+    int, Option("--opset", help="Version of the standard operators: 20 to 23. Newer ones narrow who reads the file.")
+]
+Profile = Annotated[
+    list[str] | None,
+    Option(
+        "--profile",
+        metavar="NAME=B,B,B:S,S,S",
+        help="engines: batch sizes and sequence lengths to build for, each as smallest,optimal,largest; may be "
+        "repeated. Default: batch 1 and batch 1 to 32, each with sequences to 128 and to the model's limit.",
+    ),
+]
+OptimizationLevel = Annotated[
+    int | None, Option("--optimization-level", help="engines: 0, built fastest, to 5, runs fastest.")
+]
+TimingCache = Annotated[
+    Path | None, Option("--timing-cache", help="tensorrt: file that keeps measured kernels from build to build.")
+]
+VersionCompatible = Annotated[
+    bool, Option("--version-compatible", help="tensorrt: newer versions of the same major run the engine too.")
+]
+HardwareCompatibility = Annotated[
+    str | None,
+    Option("--hardware-compatibility", help="tensorrt: none, same_compute_capability or ampere_plus; wider is slower."),
+]
+Tf32 = Annotated[bool, Option("--tf32", help="engines in fp32: products at TF32's 10 bits, fast and not fp32.")]
 Target = Annotated[str, Option("--target", help="tensorrt-rtx: GPUs, such as SM80,SM89; default: all.")]

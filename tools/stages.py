@@ -11,6 +11,7 @@ from bench.compare import compare
 from bench.result import BenchSettings
 from exporter.deploy import FP16_FILE, INT8_FILE
 from exporter.engine.options import EnginePrecision, Library
+from exporter.int8.chosen import Int8Texts
 from exporter.options import Dialect, GraphOptions
 from exporter.ort_session import predict_from_session, session_from_onnx
 from exporter.parity import Parity, ParityError
@@ -53,14 +54,13 @@ def export(work: Workspace) -> Facts:
     write_json(work.folder.texts, texts_to_json(work.parity_texts))
     options, settings = work.graph_options, work.bench_settings
     choice = work.encoded(work.splits.train.sample(CHOICE_TEXTS, work.settings.seed))
-    calibration = list(text_batches(choice).values())
+    texts = Int8Texts(*(list(text_batches(part).values()) for part in (choice, work.parity_texts)))
     request = DeployRequest(
         dtypes=asked.onnx_dtypes,
         options=options,
         embeddings=asked.quantize_embeddings,
         source=work.dense.path,
-        choice=calibration,
-        check=list(text_batches(work.parity_texts).values()),
+        texts=texts,
         compare=short_compare(settings, work.bench_inputs),
     )
     shipments = [write_artifacts(work.compact, work.folder.deploy, request)]
@@ -72,7 +72,7 @@ def export(work: Workspace) -> Facts:
                 engine_library_options(Library(name), asked.target),
                 [EnginePrecision(dtype) for dtype in asked.engine_dtypes],
                 graph=replace(options, dialect=Dialect.STANDARD),
-                batches=calibration,
+                texts=texts,
             )
         )
     return {

@@ -37,6 +37,8 @@ from tools.settings import DataSettings, PruneSettings, TextSettings
 from tools.stages import EVALUATION_THREADS
 
 PRUNE_FACTS = "prune.json"
+DEFAULT_LENGTH = 128
+"""Longest text in tokens where nothing is said."""
 
 
 def prune(
@@ -161,17 +163,25 @@ def finetune(request: FinetuneOptions, data: DataSettings, *, resume: bool) -> d
 
 
 def evaluate(
-    model: str, task_name: str, data: DataSettings, *, reference: str | None, max_length: int
+    model: str, task_name: str, data: DataSettings, *, reference: str | None, max_length: int | None
 ) -> dict[str, Any]:
     """Score a checkpoint, in PyTorch, or an ONNX file, in ONNX Runtime.
 
+    Args:
+        model: a folder, a hub name or an ONNX file.
+        task_name: what it is scored on.
+        data: labelled rows.
+        reference: a checkpoint to compare the answers with.
+        max_length: longest text in tokens; None is `DEFAULT_LENGTH`, or what the model can read.
+
     Raises:
-        InputError: if model, task and data do not fit each other.
+        InputError: if model, task and data do not fit each other, or the model cannot read texts of ``max_length``.
     """
     task = task_named(task_name)
     predict, tokenizer, config = _predictor(model, task)
     rows = load_evaluation(data.source)
-    settings = settings_from_config(config, max_length=max_length)
+    check_length(max_length, config.max_position_embeddings)
+    settings = settings_from_config(config, max_length=max_length or DEFAULT_LENGTH)
     other = None if reference is None else predict_from_model(load_checkpoint(reference).model)
     result = task.evaluate(predict, tokenizer, rows, settings, other)
     return {"model": model, "task": task_name, "metric": asdict(result.metric), "others": result.others}
@@ -184,14 +194,33 @@ def _predictor(model: str, task: Task) -> tuple[Predict, PreTrainedTokenizerBase
         loaded = load_checkpoint(model)
         task.check_head(head_from_model(loaded.model))
         return predict_from_model(loaded.model), loaded.tokenizer, loaded.model.config
+    if artifact_from_path(path) is Artifact.ENGINE:
+        raise InputError(f"{path} is {Artifact.ENGINE.value}; score the ONNX file that it was built from.")
     file = path if path.is_file() else path / ONNX_FILE
     session = session_from_onnx(file, threads=EVALUATION_THREADS)
     head = describe_onnx(file).head
     if head is not None:
         task.check_head(head)
     folder = _folder_with_config(file)
-    config = AutoConfig.from_pretrained(folder)
+    config = _config(folder)
     return predict_from_session(session), load_tokenizer(folder, config.vocab_size), config
+
+
+def _config(folder: Path) -> PretrainedConfig:
+    try:
+        return AutoConfig.from_pretrained(folder)
+    except (OSError, ValueError) as error:
+        raise InputError(f"{folder / 'config.json'} cannot be used ({error}). Export the model again.") from error
+
+
+def check_length(max_length: int | None, positions: int) -> None:
+    """Do nothing if a model can read texts of this many tokens.
+
+    Raises:
+        InputError: if not, or if it is no length.
+    """
+    if max_length is not None and not 1 < max_length <= positions:
+        raise InputError(f"--max-length must be 2 to {positions}, the positions of the model; got {max_length}.")
 
 
 def _folder_with_config(file: Path) -> Path:

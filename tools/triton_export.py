@@ -9,9 +9,8 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from exporter.engine.export import engine_from_onnx
-from exporter.engine.options import EngineOptions, EnginePrecision, Library
-from exporter.int8.dynamic import int8_from_onnx
-from exporter.int8.options import Int8Options, refuse_dynamic_int8
+from exporter.engine.options import EnginePrecision
+from exporter.int8.options import refuse_dynamic_int8
 from exporter.options import Dialect, Dtype
 from exporter.to_onnx import onnx_from_model
 from exporter.triton import write_triton_repository
@@ -19,7 +18,7 @@ from exporter.triton_options import InstanceKind, TritonBackend, TritonOptions
 from pruning.checkpoint import Checkpoint, load_checkpoint
 from pruning.errors import InputError
 from tools.console import Steps
-from tools.exporting import ExportRequest, check_text, engine_source, require_free, text_batches
+from tools.exporting import ExportRequest, check_text, engine_source, int8_texts, require_free, write_int8
 
 KINDS = {Dialect.STANDARD: InstanceKind.AUTO, Dialect.ORT_CPU: InstanceKind.CPU, Dialect.ORT_CUDA: InstanceKind.GPU}
 
@@ -78,10 +77,10 @@ def _make_onnx(
     """The ONNX file, twice: it says itself what goes in and out."""
     dtype = Dtype.FP16 if request.dtype == Dtype.FP16 else Dtype.FP32
     file = onnx_from_model(loaded.model, scratch / "model.onnx", options=replace(request.options, dtype=dtype)).path
-    batches = text_batches(request, loaded)
-    if batches:
+    texts = int8_texts(request, loaded)
+    if texts is not None:
         quantised = scratch / "model_quantized.onnx"
-        int8_from_onnx(file, quantised, Int8Options(embeddings=request.embeddings), batches)
+        write_int8(loaded, file, quantised, request, texts)
         file = quantised
     return file, file, options
 
@@ -90,9 +89,10 @@ def _make_engine(
     loaded: Checkpoint, request: ExportRequest, options: TritonOptions, scratch: Path
 ) -> tuple[Path, Path, TritonOptions]:
     """The engine, the ONNX file it was built from, and the options with its profiles and largest batch."""
-    precision = EnginePrecision(request.dtype)
-    source = engine_source(loaded.model, request.options, precision, text_batches(request, loaded), scratch)
-    built = engine_from_onnx(source, scratch / "model.plan", EngineOptions(Library.TENSORRT, precision))
+    assert request.engine is not None
+    precision = request.engine.precision
+    source = engine_source(loaded.model, request.options, precision, int8_texts(request, loaded), scratch)
+    built = engine_from_onnx(source, scratch / "model.plan", request.engine)
     profiles = built.record.profiles
     largest = max(profile.batch[2] for profile in profiles)
     return built.path, source, replace(options, profiles=len(profiles), max_batch=largest)

@@ -114,8 +114,9 @@ class ArtifactFacts(_Facts):
 
     ``form`` says which operators, scheme or library; ``fusion`` in how many layers attention is one operator;
     ``fusion_speedup`` how much faster the fused graph was than the unfused one; ``kinds`` how much faster int8 is in
-    each kind of product; ``left_out`` the products that int8 leaves in fp32; ``metric_change`` compares with the fp32
-    file; ``speedup`` with the dense model in fp32, in the headline's cell.
+    each kind of product; ``quantised`` products in int8, ``left_out`` those left in fp32; ``relative_error`` what int8
+    costs on text that chose nothing; ``fp32_parts`` what an fp16 graph keeps in fp32; ``metric_change`` compares with
+    the fp32 file; ``speedup`` with the dense model in fp32, in the headline's cell.
     """
 
     path: str
@@ -125,7 +126,10 @@ class ArtifactFacts(_Facts):
     fusion: str | None = None
     fusion_speedup: Ratio | None = None
     kinds: dict[str, Ratio] = Field(default_factory=dict)
+    quantised: tuple[str, ...] = ()
     left_out: tuple[str, ...] = ()
+    relative_error: float | None = None
+    fp32_parts: tuple[str, ...] = ()
     note: str | None = None
     metric: Metric | None = None
     metric_change: float | None = None

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import onnx
 
 from bench.runners.artifact import Artifact, artifact_from_path
 from bench.runners.base import Limits, Precision, Traits
 from exporter.deploy import FP16_FILE, INT8_FILE, ONNX_FILE
-from exporter.onnx_file import read_onnx
+from exporter.onnx_file import position_limit, read_onnx
 from exporter.options import Dialect, Dtype, GraphOptions
 from exporter.to_onnx import onnx_from_model
 from pruning.checkpoint import load_checkpoint
@@ -70,8 +70,8 @@ def dtype_from_graph(graph: onnx.GraphProto) -> str:
 
 
 def limits_from_onnx(path: Path, graph: onnx.GraphProto) -> Limits:
-    """As the configuration beside the file says; without one, ask the graph for its vocabulary."""
-    return limits_from_config(path) or Limits(vocab_size_from_graph(graph), None)
+    """As the configuration beside the file says; without one, as the graph's own tables."""
+    return limits_from_config(path) or Limits(vocab_size_from_graph(graph), position_limit(graph))
 
 
 def limits_from_config(path: Path) -> Limits | None:
@@ -79,9 +79,17 @@ def limits_from_config(path: Path) -> Limits | None:
     for folder in (path.parent, path.parent.parent):
         config = folder / "config.json"
         if config.is_file():
-            values = json.loads(config.read_text(encoding="utf-8"))
+            values = _read_json(config)
             return Limits(values.get("vocab_size"), values.get("max_position_embeddings"))
     return None
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        values: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise InputError(f"{path} is not valid JSON ({error}). Export the model again.") from error
+    return values
 
 
 def vocab_size_from_graph(graph: onnx.GraphProto) -> int | None:

@@ -76,6 +76,23 @@ class ProfileShapes:
         )
 
 
+def profile_from_text(text: str) -> ProfileShapes:
+    """A profile as a command line says it: ``NAME=BATCH:SEQUENCE``, each as smallest,optimal,largest.
+
+    Raises:
+        InputError: if the text has another form, or the numbers make no profile.
+    """
+    name, _, shapes = text.partition("=")
+    try:
+        batch, sequence = (tuple(map(int, part.split(","))) for part in shapes.split(":"))
+    except ValueError as error:
+        raise InputError(
+            f"a profile is NAME=BATCH:SEQUENCE, each as smallest,optimal,largest, such as small=1,1,4:1,64,128; "
+            f"got {text!r}."
+        ) from error
+    return ProfileShapes(name, batch, sequence)  # type: ignore[arg-type]  # checked on construction
+
+
 def default_profiles(arch: ArchSpec, max_sequence: int) -> tuple[ProfileShapes, ...]:
     """Batch 1 and batch 1 to 32, each with sequences to 128 and to the model's limit.
 

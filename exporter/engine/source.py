@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import onnx
-from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
 from exporter.engine.options import EnginePrecision
 from exporter.metadata import GraphMetadata, metadata_from_props
+from exporter.onnx_file import POSITION_TABLE, onnx_from_bytes, position_limit
+from exporter.operator_sets import check_operator_sets
 from pruning.errors import InputError
 
 STANDARD_DOMAINS = ("", "ai.onnx")
@@ -24,7 +25,6 @@ TYPES = {
 }
 SAME_WEIGHT = ("Transpose", "Identity", "Cast", "DequantizeLinear")
 """Operators between a stored weight and the product that reads it; the first input is the weight."""
-POSITION_TABLE = "position_embeddings.weight"
 
 
 @dataclass(frozen=True)
@@ -61,19 +61,18 @@ def source_from_onnx(path: Path) -> EngineSource:
 
     Raises:
         InputError: if it is missing, damaged, not written by slimbert, has operators outside the standard domain, or
+            operators of no known version, or
             int8 weights in a product whose other input is not quantised.
     """
     if not path.is_file():
         raise InputError(f"{path} does not exist or is not a file; pass an ONNX file.")
     content = path.read_bytes()
-    try:
-        model = onnx.load_model_from_string(content)
-    except DecodeError as error:
-        raise InputError(f"{path} is not an ONNX file, or a damaged one ({error}). Export or copy it again.") from error
+    model = onnx_from_bytes(content, path)
     metadata = metadata_from_props({prop.key: prop.value for prop in model.metadata_props})
     if metadata is None:
         raise InputError(f"{path} was not written by slimbert; export the checkpoint to ONNX with slimbert first.")
     _check_standard(model, path)
+    check_operator_sets(model, path, "TensorRT")
     return EngineSource(
         path=path,
         sha256=hashlib.sha256(content).hexdigest(),
@@ -94,10 +93,10 @@ def _check_standard(model: onnx.ModelProto, path: Path) -> None:
 
 
 def _max_sequence(graph: onnx.GraphProto, path: Path) -> int:
-    rows = [tensor.dims[0] for tensor in graph.initializer if POSITION_TABLE in tensor.name and len(tensor.dims) == 2]
-    if not rows:
+    limit = position_limit(graph)
+    if limit is None:
         raise InputError(f"{path} has no {POSITION_TABLE}: its position limit is unknown. Export it again.")
-    return int(rows[0])
+    return limit
 
 
 def _products(graph: onnx.GraphProto) -> dict[str, EnginePrecision]:

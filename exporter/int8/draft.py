@@ -19,6 +19,8 @@ from pruning.errors import InputError
 
 PRECISION_KEY, SCHEME_KEY, PRODUCTS_KEY = "slimbert.precision", "slimbert.int8_scheme", "slimbert.int8_products"
 DYNAMIC, QDQ = "dynamic", "qdq"
+LISTED = 4
+"""Names of products that a summary gives."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,14 @@ class Int8Export:
     bytes: int
     seconds: float
     agreement: tuple[Int8Agreement, ...]
+
+    @property
+    def summary(self) -> str:
+        """Which products are in int8 and which are not, and the measured error."""
+        total = len(self.products) + len(self.left_out)
+        kept = f"; left in float: {_listed([product.name for product in self.left_out])}" if self.left_out else ""
+        measured = "".join(f"; {result}" for result in self.agreement)
+        return f"{self.scheme} int8 in {len(self.products)} of {total} products{kept}{measured}"
 
 
 @dataclass(frozen=True)
@@ -91,6 +101,11 @@ def check_target(source: Path, target: Path) -> None:
         raise InputError(f"{target} is a folder; pass the file to write, such as {target / 'model_quantized.onnx'}.")
     if target.resolve() == source.resolve():
         raise InputError(f"{target} is the file to quantise; write the int8 model elsewhere.")
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = len(names) - LISTED
+    return ", ".join(names[:LISTED]) + (f" and {more} more" if more > 0 else "")
 
 
 def _add_metadata(draft: Int8Draft) -> None:

@@ -112,7 +112,9 @@ def test_bad_facts_are_refused():
 
 def test_files_come_from_the_folder(tmp_path):
     export = write_deploy(tiny_compact("encoder", [2, 0, 1], [3, 0, 5]), tiny_tokenizer(), tmp_path / "deploy")
-    assert files_from_deploy(tmp_path / "deploy") == (DeployedFile("onnx/model.onnx", "fp32", export.bytes),)
+    file = DeployedFile("onnx/model.onnx", "fp32", export.bytes, "all in fp32")
+    assert files_from_deploy(tmp_path / "deploy", {"onnx/model.onnx": "all in fp32"}) == (file,)
+    assert files_from_deploy(tmp_path / "deploy", {}) == (replace(file, note=None),)
 
 
 @pytest.mark.parametrize(

@@ -51,14 +51,25 @@ def test_missing_file(tmp_path):
 def test_corrupt_file(tmp_path, content):
     path = tmp_path / "broken.onnx"
     path.write_bytes(content)
-    with pytest.raises(InputError, match=r"broken\.onnx is not a usable ONNX file .* Export or copy it again"):
+    with pytest.raises(
+        InputError, match=r"broken\.onnx (is not an ONNX file|holds no ONNX graph).* Export or copy it again"
+    ):
+        session_from_onnx(path)
+
+
+def test_what_onnx_runtime_refuses_is_told_without_its_source(tmp_path):
+    path = write_sum(tmp_path / "new.onnx", {"input_ids": TensorProto.INT64, "attention_mask": TensorProto.INT64})
+    model = onnx.load(path)
+    model.ir_version = 99
+    onnx.save(model, path)
+    with pytest.raises(InputError, match=r"cannot run .*new\.onnx \(Unsupported model IR version: 99, max supported"):
         session_from_onnx(path)
 
 
 def test_truncated_file(tmp_path):
     path = write_sum(tmp_path / "cut.onnx", {"input_ids": TensorProto.INT64, "attention_mask": TensorProto.INT64})
     path.write_bytes(path.read_bytes()[:-40])
-    with pytest.raises(InputError, match=r"cut\.onnx is not a usable ONNX file"):
+    with pytest.raises(InputError, match=r"cut\.onnx is not an ONNX file, or a damaged one"):
         session_from_onnx(path)
 
 

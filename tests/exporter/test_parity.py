@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from exporter.parity import ParityError, check_parity, parity_batches, require_parity
+from exporter.parity import ParityError, check_parity, is_right_padded, parity_batches, require_parity
 from pruning.errors import InputError
 from tests.tiny import tiny_batch
 
@@ -107,6 +107,8 @@ def test_batches_cover_the_masks_and_shapes_that_find_bugs():
     assert masks["row without a token"].any(1).tolist() == [True, True, False]
     assert not masks["holes"][0, 0]
     assert masks["holes"].any(1).all()
+    assert masks["just under the limit"].sum().item() == 29  # one row, because long ones cost most of an export's time
+    assert is_right_padded(batches["just under the limit"]["attention_mask"])
     for side, column in (("right padding", 0), ("left padding", -1)):
         assert masks[side][:, column].all()
         assert not masks[side].all()

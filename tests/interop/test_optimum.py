@@ -64,6 +64,11 @@ def test_optimums_exporter_takes_a_compact_checkpoint(tmp_path, head):
     )
     file = Path(tmp_path, "model.onnx")
     export(loaded, constructor(loaded.config), file, opset=18)
+    check_answers(file, model)
+
+
+def check_answers(file, model):
+    """The file answers like the model, by the same names."""
     session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
     batch = encode(tiny_tokenizer(), TEXTS).padded([0, 1, 2])
     values = session.run(None, {value.name: batch[value.name].numpy() for value in session.get_inputs()})
@@ -71,6 +76,25 @@ def test_optimums_exporter_takes_a_compact_checkpoint(tmp_path, head):
     assert found.keys() == answers(model).keys() - {"pooler_output"}
     for name, value in found.items():
         torch.testing.assert_close(torch.from_numpy(value), answers(model)[name], rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("head", ["sequence-classification", "question-answering"])
+@pytest.mark.parametrize("registered", [True, False])
+def test_main_export_takes_a_compact_checkpoint_that_carries_its_code(tmp_path, monkeypatch, head, registered):
+    from optimum.exporters.onnx import main_export  # noqa: PLC0415
+    from optimum.exporters.onnx.model_configs import BertOnnxConfig  # noqa: PLC0415
+    from optimum.exporters.tasks import TasksManager  # noqa: PLC0415
+
+    monkeypatch.setattr("transformers.dynamic_module_utils.HF_MODULES_CACHE", str(tmp_path / "modules"))
+    model, options = model_of("compact", head), {"task": TASKS[head], "library_name": "transformers"}
+    save_checkpoint(model, tiny_tokenizer(), tmp_path / "compact", with_code=True)
+    monkeypatch.delitem(TasksManager._SUPPORTED_MODEL_TYPE, "compact_bert", raising=False)
+    if registered:
+        register_optimum_config()
+    else:
+        options["custom_onnx_configs"] = {"model": BertOnnxConfig(model.config, task=TASKS[head])}
+    main_export(tmp_path / "compact", tmp_path / "exported", trust_remote_code=True, **options)
+    check_answers(tmp_path / "exported" / "model.onnx", model)
 
 
 def test_every_task_that_is_registered_is_tested():

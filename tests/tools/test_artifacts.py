@@ -36,7 +36,7 @@ def report_of(project):
 
 
 def test_every_precision_is_deployed_scored_and_verified(wide, slimbert):
-    code, _, err = slimbert(*RUN_WIDE)
+    code, shown, err = slimbert(*RUN_WIDE)
     assert code == 0, err
     report = report_of(wide)
     artifacts = {x["dtype"]: x for x in report["artifacts"]}
@@ -50,13 +50,20 @@ def test_every_precision_is_deployed_scored_and_verified(wide, slimbert):
     assert artifacts["fp16"]["form"] == "standard"
     assert all(x["metric"]["name"] == "accuracy" for x in report["artifacts"])
     assert artifacts["int8"]["metric_change"] is not None
+    assert artifacts["int8"]["quantised"]
+    assert 0 < artifacts["int8"]["relative_error"] < 0.2
+    assert artifacts["fp16"]["fp32_parts"] == []
     assert artifacts["int8"]["speedup"]["value"] > 0
     assert artifacts["fp16"]["speedup"] is None
     assert report["not_shipped"] == []
     assert {row["artifact"] for row in report["parity"]} == {x["path"] for x in report["artifacts"]}
     assert all(row["passed"] and row["agreement"] >= row["least_agreement"] for row in report["parity"])
-    for page in ("report.md", "report.html"):
-        assert "deploy/onnx/model_quantized.onnx" in (wide / "out" / page).read_text()
+    for page in ("report.md", "report.html", "deploy/README.md"):
+        text = (wide / "out" / page).read_text()
+        assert "onnx/model_quantized.onnx" in text
+        for note in (artifacts["fp16"]["note"], artifacts["int8"]["note"]):
+            assert note in text
+            assert note in shown
     code, out, _ = slimbert("verify", "out", "--json")
     assert code == 0
     facts = json.loads(out)

@@ -8,7 +8,8 @@ from typing import Annotated
 
 from typer import Argument, Context, Option
 
-from exporter.options import Dialect, GraphOptions, Pooling
+from exporter.engine.options import Library
+from exporter.options import DEFAULT_OPSET, Dialect, GraphOptions, Pooling
 from exporter.triton_options import TritonBackend
 from pruning.errors import InputError
 from tools import options
@@ -43,6 +44,7 @@ def export(
     dialect: Annotated[
         Dialect, Option("--dialect", help="standard runs everywhere; the others fuse attention for ONNX Runtime.")
     ] = Dialect.STANDARD,
+    opset: options.Opset = DEFAULT_OPSET,
     first_token: options.FirstToken = True,
     right_padding: Annotated[
         bool, Option("--right-padding", help="Masks become lengths: wrong for any other padding, and refused there.")
@@ -54,6 +56,12 @@ def export(
     data: Annotated[str | None, Option("--data", help="int8: text to check (and, for engines, calibrate) on.")] = None,
     text_column: options.TextColumn = None,
     target: options.Target = "",
+    profile: options.Profile = None,
+    optimization_level: options.OptimizationLevel = None,
+    timing_cache: options.TimingCache = None,
+    version_compatible: options.VersionCompatible = False,
+    hardware_compatibility: options.HardwareCompatibility = None,
+    tf32: options.Tf32 = False,
     backend: Annotated[
         TritonBackend | None, Option("--backend", help="triton: what runs the model there; default: onnxruntime.")
     ] = None,
@@ -65,39 +73,46 @@ def export(
     quiet: options.Quiet = False,
 ) -> None:
     """Export a dense or compact checkpoint; the files appear only once they answer like the checkpoint."""
-    from exporter.engine.options import Library
-    from tools import exporting, pushing, settings, triton_export
+    from tools import engine_options, exporting, pushing, settings, triton_export
 
     if to is not Format.TRITON and (backend or name):
         raise InputError(f"--backend and --name are for --to triton; got --to {to}. Leave them out.")
     pushing.check(push, private=private)
-    if target and to is not Format.TENSORRT_RTX:
-        raise InputError(f"--target is for --to tensorrt-rtx; got --to {to}. Leave it out.")
     request = exporting.ExportRequest(
         dtype=dtype.value,
         options=GraphOptions(
             dialect=dialect,
+            opset=opset,
             right_padding=right_padding,
             first_token=first_token,
             pooling=Pooling.MEAN if mean_pooling else None,
         ),
         data=None if data is None else settings.settings_from_options(settings.DataSettings, context.params),
         embeddings=quantize_embeddings,
-        targets=options.names(target),
+        engine=engine_options.engine_options_from_given(_library(to, backend), dtype.value, context.params),
     )
     if to is Format.ONNX:
         facts = exporting.export_onnx(checkpoint, request, out)
         for file in facts["files"]:
             say(f"{out / file['path']}: {file['dtype']}, {file['bytes'] / 1e6:.1f} MB, {file['seconds']:.1f} s")
+            if file["note"]:
+                say(f"  {file['note']}")
     elif to is Format.TRITON:
         chosen = backend or TritonBackend.ONNXRUNTIME
         facts = triton_export.export_triton(checkpoint, request, chosen, name, out)
         say(f"{out / facts['path']}: {facts['dtype']}, {facts['bytes'] / 1e6:.1f} MB, {facts['backend']}")
     else:
-        facts = exporting.export_engine(checkpoint, Library(to.value), request, out)
+        facts = exporting.export_engine(checkpoint, request, out)
         say(f"{out / facts['engine']}: {facts['precision']}, {facts['bytes'] / 1e6:.1f} MB, {facts['library']}")
     if "fusion" in facts:
         say(facts["fusion"])
     if push:
         facts["pushed"] = pushing.push(out, push, private=private)
     print_json(facts)
+
+
+def _library(to: Format, backend: TritonBackend | None) -> Library | None:
+    """What builds the engine; None if an ONNX file is asked for."""
+    if to is Format.TENSORRT_RTX:
+        return Library.TENSORRT_RTX
+    return Library.TENSORRT if to is Format.TENSORRT or backend is TritonBackend.TENSORRT else None

@@ -68,6 +68,10 @@ def run(
     pushing.check(push, private=private)
     report = pipeline.run(run_settings(context.params), out, resume=resume)
     say(pipeline.headline(report))
+    for artifact in report["artifacts"]:
+        say(f"{out / artifact['path']}: {artifact['dtype']}, {artifact['bytes'] / 1e6:.1f} MB")
+        if artifact["note"]:
+            say(f"  {artifact['note']}")
     say(f"Report: {out / 'report.html'}")
     for refused in report["not_shipped"]:
         say(f"Not shipped: {refused['artifact']}: {refused['reason']}")

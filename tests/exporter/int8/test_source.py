@@ -88,7 +88,7 @@ def test_missing_file(tmp_path):
 def test_corrupt_file(tmp_path, source):
     path = tmp_path / "cut.onnx"
     path.write_bytes(source.read_bytes()[:-40])
-    with pytest.raises(InputError, match=r"cut\.onnx is not an ONNX file, or a damaged one .*Copy it again"):
+    with pytest.raises(InputError, match=r"cut\.onnx is not an ONNX file, or a damaged one .*Export or copy it again"):
         load_float_graph(path)
 
 
