@@ -89,13 +89,13 @@ class GraphBuilder:
         """The vectors called ``names`` one after the other, times ``scale``."""
         size = sum(self._weights[name].numel() for name in names)
         stored = f"{'+'.join(names)}{'' if scale == 1.0 else '.scaled'}"
-        return self._parameter(stored, (size,), lambda: torch.cat([self._weights[x] for x in names]) * scale)
+        return self._parameter(stored, (size,), lambda: self._scaled(names, scale))
 
     def transposed(self, names: Sequence[str], scale: float = 1.0) -> ir.Value:
         """Matrices (out, in) as one of (in, out + out + ...), times ``scale``: the layout that MatMul wants."""
         cols, rows = self._weights[names[0]].shape[1], sum(self._weights[name].shape[0] for name in names)
         stored = f"{'+'.join(names)}.T{'' if scale == 1.0 else '.scaled'}"
-        return self._parameter(stored, (cols, rows), lambda: torch.cat([self._weights[x] for x in names]).T * scale)
+        return self._parameter(stored, (cols, rows), lambda: self._scaled(names, scale).T)
 
     def share_memory(self, first: str, second: str) -> bool:
         """Whether two parameters are one tensor, as tied weights are."""
@@ -122,6 +122,12 @@ class GraphBuilder:
             value.name = name if len(node.outputs) == 1 else f"{name}_{index}"
         self.nodes.append(node)
         return tuple(node.outputs)
+
+    def _scaled(self, names: Sequence[str], scale: float) -> Tensor:
+        """Parameters one after the other, times ``scale``; a single one that is not scaled is not copied."""
+        parts = [self._weights[name] for name in names]
+        joined = parts[0] if len(parts) == 1 else torch.cat(parts)
+        return joined if scale == 1.0 else joined * scale
 
     def _stored(self, name: str, dtype: ir.DataType | None = None) -> ir.Value:
         return self._parameter(name, self._weights[name].shape, lambda: self._weights[name], dtype)

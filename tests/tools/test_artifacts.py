@@ -10,6 +10,7 @@ from importlib.util import find_spec
 import onnx
 import pytest
 
+from exporter.fastest import Speedup
 from exporter.parity import TOLERANCES
 from pruning.checkpoint import save_checkpoint
 from tests.tiny import tiny_bert, tiny_tokenizer
@@ -68,6 +69,20 @@ def test_every_precision_is_deployed_scored_and_verified(wide, slimbert):
     assert code == 0
     facts = json.loads(out)
     assert (len(facts["parity"]), facts["not_run"], facts["passed"]) == (3, {}, True)
+
+
+def test_the_unfused_graph_is_shipped_where_it_is_faster_and_said(wide, slimbert, monkeypatch):
+    slower = Speedup(0.9, 0.85, 0.95)
+    monkeypatch.setattr("tools.stages.short_compare", lambda settings, inputs: lambda fused, unfused: slower)
+    code, shown, err = slimbert(*RUN_WIDE, "--dtype", "fp32")
+    assert code == 0, err
+    (artifact,) = report_of(wide)["artifacts"]
+    assert (artifact["form"], artifact["fusion"]) == ("standard", "attention fused in 0 of 3 layers")
+    note = "Fusion speedup 0.900 [0.850, 0.950]: unfused kept, because fusion is slower here."
+    assert artifact["note"] == note
+    assert note in shown
+    for page in ("report.md", "report.html", "deploy/README.md"):
+        assert note in (wide / "out" / page).read_text()
 
 
 def test_what_breaks_its_tolerance_is_not_shipped_and_said(wide, slimbert, monkeypatch):

@@ -13,13 +13,15 @@ import pytest
 import torch
 
 from bench.runners import tensorrt_engine
+from bench.runners.registry import load_runner
 from exporter.deploy import write_deploy
 from exporter.engine import load
+from pruning.errors import InputError
 from tests.bench.fake_device import FakeDevice
 from tests.exporter.engine.fake_tensorrt import FakeEngine, FakeStream, FakeTensorRt
 from tests.exporter.engine.test_load import PROFILES
 from tests.exporter.engine.test_record import RECORD, written
-from tests.tiny import tiny_bert, tiny_tokenizer
+from tests.tiny import tiny_batch, tiny_bert, tiny_tokenizer
 from tests.tools.test_bad_input import refused, snapshot
 
 TEXTS = ("--task", "text-classification", "--data", "reviews.csv")
@@ -135,6 +137,16 @@ def test_sequences_beyond_the_position_table_are_refused(deployed, slimbert, run
     shutil.move(deployed / "deploy" / "config.json", deployed / "config.json.elsewhere")  # the file knows by itself
     err = refused(slimbert("bench", model, model, "--runtime", runtime, "--blocks", "2", "--seq", "41"))
     assert "sequence length 41 is beyond the 40 positions" in err
+
+
+def test_a_runner_refuses_masks_that_its_file_is_wrong_for(project, slimbert):
+    arguments = ("export", "my-bert", "--dialect", "ort-cpu", "--right-padding", "--out", "lengths")
+    assert slimbert(*arguments)[0] == 0
+    with load_runner("ort-cpu", project / "lengths") as runner:
+        assert runner.run(tiny_batch(padding="right"))["logits"].shape == (4, 2)
+        for padding in ("left", "holes"):
+            with pytest.raises(InputError, match="exported for right padding only"):
+                runner.run(tiny_batch(padding=padding))
 
 
 PRECISIONS = {
