@@ -47,11 +47,11 @@ def test_runner_knows_the_limits_of_a_checkpoint(runtime: str, dense: Path) -> N
         assert (runner.dtype, runner.limits) == ("fp32", Limits(len(VOCAB), 40))
 
 
-def test_a_lone_onnx_file_tells_its_vocabulary(deployed: Path, tmp_path: Path) -> None:
+def test_a_lone_onnx_file_tells_its_vocabulary_and_positions(deployed: Path, tmp_path: Path) -> None:
     (tmp_path / "deep").mkdir()
     lone = shutil.copy(deployed / "onnx" / "model.onnx", tmp_path / "deep" / "lone.onnx")
     with load_runner("ort-cpu", Path(lone)) as runner:
-        assert runner.limits == Limits(len(VOCAB), None)
+        assert runner.limits == Limits(len(VOCAB), 40)
 
 
 def test_torch_threads_are_set_and_put_back(dense: Path) -> None:
