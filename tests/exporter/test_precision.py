@@ -50,18 +50,24 @@ def test_layer_norm_in_fp32_keeps_its_weights_in_fp32():
     assert initializers["bert.embeddings.word_embeddings.weight"].dtype == ir.DataType.FLOAT16
 
 
+def errors_of_choices(model, path, dialect):
+    """Largest error of every choice of fp32 parts, for outputs up to 1."""
+    errors = {}
+    for parts in GraphOptions(dtype=HALF, dialect=dialect).fp32_choices:
+        options = GraphOptions(dtype=HALF, dialect=dialect, fp32_parts=parts)
+        parity = onnx_from_model(model, path, options=options).parity
+        errors[parts] = max(x.max_abs_diff / x.tolerance * FP16_TOLERANCE for x in parity)
+    return errors
+
+
 @pytest.mark.parametrize("dialect", ["standard", "ort-cuda"])
 def test_the_cheapest_choice_that_passes_is_written_and_recorded(tmp_path, monkeypatch, dialect):
-    model, errors = tiny_bert("encoder"), {}
-    choices = GraphOptions(dtype=HALF, dialect=dialect).fp32_choices
-    for parts in choices:
-        options = GraphOptions(dtype=HALF, dialect=dialect, fp32_parts=parts)
-        parity = onnx_from_model(model, tmp_path / "model.onnx", options=options).parity
-        errors[parts] = max(x.max_abs_diff / x.tolerance * FP16_TOLERANCE for x in parity)
+    models = (tiny_bert("encoder", seed) for seed in range(8))  # in some, fp16 everywhere happens to be best
+    found = ((model, errors_of_choices(model, tmp_path / "model.onnx", dialect)) for model in models)
+    model, errors = next((model, errors) for model, errors in found if errors[()] > 1.05 * min(errors.values()))
     best = min(errors.values())
-    assert errors[()] > 1.05 * best
     monkeypatch.setitem(to_onnx.TOLERANCES, HALF, 1.01 * best)
-    wanted = next(parts for parts in choices if errors[parts] <= 1.01 * best)
+    wanted = next(parts for parts, error in errors.items() if error <= 1.01 * best)
     export = onnx_from_model(model, tmp_path / "model.onnx", options=GraphOptions(dtype=HALF, dialect=dialect))
     assert export.form.fp32_parts == describe_onnx(export.path).form.fp32_parts == wanted
 

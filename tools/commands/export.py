@@ -53,7 +53,9 @@ def export(
         bool, Option("--mean-pooling", help="Bare encoders: add the output sentence_embedding.")
     ] = False,
     quantize_embeddings: options.QuantizeEmbeddings = False,
-    data: Annotated[str | None, Option("--data", help="int8: text to check (and, for engines, calibrate) on.")] = None,
+    data: Annotated[
+        str | None, Option("--data", help="int8: text to choose, check and (engines) calibrate on.")
+    ] = None,
     text_column: options.TextColumn = None,
     target: options.Target = "",
     profile: options.Profile = None,
