@@ -37,9 +37,12 @@ def forced_blocks(
     """The blocks that must stay, given the scores as they are now.
 
     Of the best ``floors.heads`` heads and ``floors.neurons`` neurons of each layer, the best block into the unit and
-    the best one out of it: enough for it to live. Heads in ``rewind`` stay whole, in all four matrices.
+    the best one out of it: enough for it to live. Heads in ``rewind`` stay whole, in all four matrices. Without
+    either there is no entry.
     """
     forced: Forced = {}
+    if floors == Floors() and rewind is None:
+        return forced
     for index, layer in enumerate(layers):
         for linear in layer.linears:
             forced.setdefault(linear.mask, torch.zeros_like(linear.mask.keep))

@@ -6,6 +6,7 @@ Letters: E hidden, D head_dim, H heads, F ffn.
 from __future__ import annotations
 
 import copy
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -107,31 +108,54 @@ def masks_of(layers: list[MaskedLayer]) -> Iterator[BlockMask]:
             yield linear.mask
 
 
-def census_of(layers: list[MaskedLayer], keep: dict[BlockMask, Tensor], hidden: int, head_dim: int) -> Census:
-    """Count what would live if the masks decided for ``keep``."""
-    heads, neurons, kept, total = [], [], 0, 0
-    for layer in layers:
-        heads.append(_living(layer.attention[2:], keep, layer.heads))
-        neurons.append(_living(layer.ffn, keep, layer.neurons))
-        kept += sum(int(keep[x.mask].sum()) * x.mask.weights_per_block for x in layer.linears)
-        total += sum(x.weight.numel() for x in layer.linears)
-    return Census(hidden, head_dim, tuple(heads), tuple(neurons), kept, total)
+@dataclass(frozen=True, eq=False)
+class Levels:
+    """The smallest cut that removes each block, head and neuron: what lives at any cut is then a comparison away.
+
+    Blocks that must stay have an infinite level. ``heads`` and ``neurons`` hold (H,) and (F,) per layer.
+    """
+
+    blocks: dict[BlockMask, Tensor]
+    heads: tuple[Tensor, ...]
+    neurons: tuple[Tensor, ...]
+
+    @classmethod
+    def from_blocks(cls, layers: list[MaskedLayer], blocks: dict[BlockMask, Tensor]) -> Levels:
+        """Levels of units from the levels of ``blocks``, (R, C) per mask."""
+        heads = tuple(_unit_levels(layer.attention[2:], blocks, layer.heads) for layer in layers)
+        return cls(blocks, heads, tuple(_unit_levels(layer.ffn, blocks, layer.neurons) for layer in layers))
+
+    def keep(self, cut: float) -> dict[BlockMask, Tensor]:
+        """Bool (R, C) per mask: the blocks that live at ``cut``."""
+        return {mask: levels > cut for mask, levels in self.blocks.items()}
 
 
-def _living(matrices: tuple[MaskedLinear, ...], keep: dict[BlockMask, Tensor], units: int) -> tuple[int, ...]:
+def census_of(layers: list[MaskedLayer], levels: Levels, cut: float, dense: ArchSpec) -> Census:
+    """Count what lives at ``cut``; ``dense`` is the architecture without masks."""
+    uses = Counter(linear.mask for layer in layers for linear in layer.linears)
+    kept = sum(int((levels.blocks[x] > cut).sum()) * x.weights_per_block * count for x, count in uses.items())
+    heads, neurons = (tuple(_alive(x, cut) for x in units) for units in (levels.heads, levels.neurons))
+    total = sum(x.weight.numel() for layer in layers for x in layer.linears)
+    return Census(dense.hidden, dense.head_dim, heads, neurons, kept, total)
+
+
+def _alive(levels: Tensor, cut: float) -> tuple[int, ...]:
+    return tuple((levels > cut).nonzero().flatten().tolist())
+
+
+def _unit_levels(matrices: tuple[MaskedLinear, ...], blocks: dict[BlockMask, Tensor], units: int) -> Tensor:
+    """A unit goes with the last block into it or the last one out of it, whichever is first, (units,)."""
     if not matrices:
-        return ()
+        return torch.empty(0)
     into, out_of = matrices
-    rows = keep[into.mask].any(dim=1)
-    columns = keep[out_of.mask]
-    columns = columns.any(dim=1) if out_of.borrowed else columns.any(dim=0)
-    alive = _per_unit(rows, into.out_features, units) & _per_unit(columns, out_of.in_features, units)
-    return tuple(alive.nonzero().flatten().tolist())
+    rows = blocks[into.mask].amax(dim=1)
+    columns = blocks[out_of.mask].amax(dim=1 if out_of.borrowed else 0)
+    return torch.minimum(_per_unit(rows, into.out_features, units), _per_unit(columns, out_of.in_features, units))
 
 
-def _per_unit(blocks: Tensor, features: int, units: int) -> Tensor:
-    """Whether any block touches a unit: bool (blocks,) to (units,)."""
-    return blocks.repeat_interleave(features // len(blocks)).view(units, -1).any(dim=1)
+def _per_unit(levels: Tensor, features: int, units: int) -> Tensor:
+    """The highest level of the blocks that touch each unit: (blocks,) to (units,)."""
+    return levels.repeat_interleave(features // len(levels)).view(units, -1).amax(dim=1)
 
 
 def _masked_attention(layer: Any, spec: MovementSpec, head_dim: int) -> tuple[MaskedLinear, ...]:

@@ -1,8 +1,9 @@
 """From scores to masks: which blocks live under a cut, and the mask that training sees.
 
 A cut x in [0, 1] removes nothing at 0 and everything at 1, whatever the function: for ``sigmoid-threshold``,
-``threshold`` and ``l0`` it is a threshold, for ``topk`` and ``magnitude`` the removed fraction of each matrix. All
-tensors are the scores of one matrix, (R, C), or masks of that shape.
+``threshold`` and ``l0`` it is a threshold, for ``topk`` and ``magnitude`` the removed fraction of each matrix. Every
+block therefore has a *level*, the cut that removes it, and a mask at any cut is one comparison. All tensors are the
+scores of one matrix, (R, C), or masks of that shape.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ from pruning.movement.names import MaskFunction
 
 L0_LOW, L0_HIGH, L0_BETA = -0.1, 1.1, 2 / 3
 """Stretch and temperature of the hard concrete distribution."""
+SMALLEST_LEVEL = torch.finfo(torch.float32).tiny
+"""Above a cut of 0, which removes nothing."""
 L0_INITIAL = math.log(9)
 """Log-odds of an open gate at the start: a dropout rate of 0.1."""
 
@@ -56,8 +59,13 @@ class MaskRule(ABC):
     """Where the schedule of the paper ends; None where only a target can say."""
 
     @abstractmethod
+    def levels(self, scores: Tensor) -> Tensor:
+        """The smallest cut that removes each block, (R, C) in (0, 1]."""
+
+    @final
     def keep(self, scores: Tensor, cut: float) -> Tensor:
-        """Bool (R, C): the blocks that live."""
+        """Bool (R, C): the blocks that live at ``cut`` in [0, 1]."""
+        return self.levels(scores) > cut
 
     def mask(self, scores: Tensor, keep: Tensor, _noise: Tensor | None) -> Tensor:
         """The factor of each block in training, with a gradient to the scores."""
@@ -78,9 +86,9 @@ class SigmoidThreshold(MaskRule):
 
     initial_score, final_cut = 0.0, 0.1
 
-    def keep(self, scores: Tensor, cut: float) -> Tensor:
-        """See `MaskRule.keep`. At 0 nothing is cut, not even where the sigmoid underflows."""
-        return torch.sigmoid(scores) > cut if cut > 0 else torch.ones_like(scores, dtype=torch.bool)
+    def levels(self, scores: Tensor) -> Tensor:
+        """See `MaskRule.levels`. At 0 nothing is cut, not even where the sigmoid underflows."""
+        return torch.sigmoid(scores).clamp(min=SMALLEST_LEVEL)
 
 
 @final
@@ -89,11 +97,9 @@ class Threshold(MaskRule):
 
     initial_score, final_cut = 0.5, 0.1
 
-    def keep(self, scores: Tensor, cut: float) -> Tensor:
-        """See `MaskRule.keep`."""
-        if cut <= 0:
-            return torch.ones_like(scores, dtype=torch.bool)
-        return (scores > cut) if cut < 1 else torch.zeros_like(scores, dtype=torch.bool)
+    def levels(self, scores: Tensor) -> Tensor:
+        """See `MaskRule.levels`."""
+        return scores.clamp(SMALLEST_LEVEL, 1)
 
 
 @final
@@ -102,9 +108,9 @@ class TopK(MaskRule):
 
     initial_score = 0.0
 
-    def keep(self, scores: Tensor, cut: float) -> Tensor:
-        """See `MaskRule.keep`. Ties go to the block that comes first."""
-        return keep_largest(scores, cut)
+    def levels(self, scores: Tensor) -> Tensor:
+        """See `MaskRule.levels`. Ties go to the block that comes first."""
+        return rank_levels(scores)
 
 
 @final
@@ -113,9 +119,9 @@ class Magnitude(MaskRule):
 
     initial_score, learned = 0.0, False
 
-    def keep(self, scores: Tensor, cut: float) -> Tensor:
-        """See `MaskRule.keep`; the scores are magnitudes."""
-        return keep_largest(scores, cut)
+    def levels(self, scores: Tensor) -> Tensor:
+        """See `MaskRule.levels`; the scores are magnitudes."""
+        return rank_levels(scores)
 
     def mask(self, scores: Tensor, keep: Tensor, _noise: Tensor | None) -> Tensor:
         """The hard mask: there is nothing to learn."""
@@ -132,9 +138,9 @@ class HardConcrete(MaskRule):
     initial_score, start = L0_INITIAL, 0.9
     final_cut = -L0_LOW / (L0_HIGH - L0_LOW)  # below it a gate without noise is exactly 0
 
-    def keep(self, scores: Tensor, cut: float) -> Tensor:
-        """See `MaskRule.keep`."""
-        return torch.sigmoid(scores) > cut if cut > 0 else torch.ones_like(scores, dtype=torch.bool)
+    def levels(self, scores: Tensor) -> Tensor:
+        """See `MaskRule.levels`."""
+        return torch.sigmoid(scores).clamp(min=SMALLEST_LEVEL)
 
     def mask(self, scores: Tensor, keep: Tensor, noise: Tensor | None) -> Tensor:
         """The gate in [0, 1], differentiable; without noise its deterministic value."""
@@ -160,10 +166,9 @@ MASK_RULES: dict[MaskFunction, MaskRule] = {
 }
 
 
-def keep_largest(scores: Tensor, removed: float) -> Tensor:
-    """Bool, True for all but the ``removed`` fraction of ``scores`` (any shape) that is smallest."""
-    kept = scores.numel() - round(removed * scores.numel())
+def rank_levels(scores: Tensor) -> Tensor:
+    """Levels by rank, in steps of 1 / number of ``scores``, any shape: cut x removes the smallest fraction x."""
     order = scores.flatten().argsort(descending=True, stable=True)
-    keep = torch.zeros(scores.numel(), dtype=torch.bool, device=scores.device)
-    keep[order[:kept]] = True
-    return keep.view(scores.shape)
+    levels = torch.empty(scores.numel(), device=scores.device)
+    levels[order] = torch.arange(scores.numel(), 0, -1, device=scores.device, dtype=levels.dtype) - 0.5
+    return (levels / scores.numel()).view(scores.shape)

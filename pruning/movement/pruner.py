@@ -8,6 +8,7 @@ compact = pruner.compact()                           # after the last one
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -20,8 +21,8 @@ from pruning.compaction import compact_from_masked
 from pruning.errors import InputError
 from pruning.introspect import arch_from_model, head_from_model
 from pruning.movement.controller import PenaltyController, Target, cut_for
-from pruning.movement.floors import Forced, check_rewind, forced_blocks
-from pruning.movement.layers import Census, MaskedLayer, census_of, dense_from_masked, mask_layers, masks_of
+from pruning.movement.floors import check_rewind, forced_blocks
+from pruning.movement.layers import Census, Levels, MaskedLayer, census_of, dense_from_masked, mask_layers, masks_of
 from pruning.movement.layers import penalised_families as families_of
 from pruning.movement.mask_functions import MASK_RULES, MaskRule
 from pruning.movement.masked_linear import BlockMask
@@ -114,13 +115,13 @@ class MovementPruner:
         """
         self._refresh_magnitudes()
         control = step % self._every == 0 or step >= self.schedule.total_steps
-        forced = forced_blocks(self.layers, self.spec.floors, self.spec.rewind)
+        levels = self._levels()
         if control:
-            self._steer(step, forced)
+            self._steer(step, levels)
         progress = self.schedule.progress(step)
         self.threshold = progress * self._needed
         self.penalty_lambda = progress * self._lambda
-        self._decide(self._keep(self.threshold, forced), step)
+        self._decide(levels.keep(self.threshold), step)
         if not control:
             return None
         record = self.record(step)
@@ -156,8 +157,7 @@ class MovementPruner:
         """
         if not isinstance(self.aim, Target):
             return
-        forced = forced_blocks(self.layers, self.spec.floors, self.spec.rewind)
-        least = self.aim.measured(self._census(self._keep(1.0, forced)), self.dense_arch)
+        least = self.aim.measured(self._census(self._levels(), 1.0), self.dense_arch)
         if least > self.aim.wanted:
             raise InputError(
                 f"the target, {self.aim.meaning}, leaves {self.aim.wanted:.1%} of the dense model, but floors and kept "
@@ -174,7 +174,8 @@ class MovementPruner:
 
     def census(self) -> Census:
         """What lives now."""
-        return self._census({mask: mask.keep for mask in masks_of(self.layers)})
+        kept = {mask: mask.keep.float() for mask in masks_of(self.layers)}
+        return self._census(Levels.from_blocks(self.layers, kept), 0.5)
 
     @torch.no_grad()
     def record(self, step: int) -> MovementRecord:
@@ -214,24 +215,25 @@ class MovementPruner:
     def _rules(self) -> list[MaskRule]:
         return [MASK_RULES[family.mask_function] for family in (self.spec.attention, self.spec.ffn)]
 
-    def _steer(self, step: int, forced: Forced) -> None:
+    def _steer(self, step: int, levels: Levels) -> None:
         if isinstance(self.aim, PaperAim):
             assert self._final_cut is not None
             self._needed = self._final_cut
             return
         aim = self.aim
-        self._needed = cut_for(
-            aim.wanted, lambda cut: aim.measured(self._census(self._keep(cut, forced)), self.dense_arch)
-        )
+        self._needed = cut_for(aim.wanted, lambda cut: aim.measured(self._census(levels, cut), self.dense_arch))
         since = (step - self.schedule.hold_steps) / self.schedule.ramp_steps
         if self._controller is not None and since >= 0:
             self._lambda = self._controller.update(self._needed, since)
 
-    def _keep(self, cut: float, forced: Forced) -> dict[BlockMask, Tensor]:
-        return {x: x.rule.keep(x.scores.detach(), cut) | forced[x] for x in masks_of(self.layers)}
+    def _levels(self) -> Levels:
+        blocks = {mask: mask.rule.levels(mask.scores.detach()) for mask in masks_of(self.layers)}
+        for mask, forced in forced_blocks(self.layers, self.spec.floors, self.spec.rewind).items():
+            blocks[mask] = blocks[mask].masked_fill(forced, math.inf)
+        return Levels.from_blocks(self.layers, blocks)
 
-    def _census(self, keep: dict[BlockMask, Tensor]) -> Census:
-        return census_of(self.layers, keep, self.dense_arch.hidden, self.dense_arch.head_dim)
+    def _census(self, levels: Levels, cut: float) -> Census:
+        return census_of(self.layers, levels, cut, self.dense_arch)
 
     def _decide(self, keep: dict[BlockMask, Tensor], step: int) -> None:
         generator = torch.Generator().manual_seed(self.seed + NOISE_SEED_STRIDE * step)
