@@ -15,7 +15,7 @@ from transformers import BertTokenizerFast, PretrainedConfig, PreTrainedModel
 
 from pruning.arch import ArchSpec, LayerSpec
 from pruning.checkpoint import save_checkpoint
-from pruning.config import CompactBertConfig
+from pruning.config import LAYER_NORM, CompactBertConfig
 from pruning.heads import HEAD_CLASSES
 
 CHAIN = 4
@@ -95,6 +95,7 @@ def random_shapes(arch: ArchSpec, count: int, seed: int) -> list[ArchSpec]:
 def probe_model(probe: Probe, config: PretrainedConfig, head_dim: int) -> PreTrainedModel:
     """The probe with random weights, computing as ``config`` says."""
     fields = {name: getattr(config, name) for name in ("hidden_size", "hidden_act", "layer_norm_eps")}
+    fields["norm_type"] = getattr(config, "norm_type", LAYER_NORM)  # a dense configuration has no such field
     sizes = CompactBertConfig(
         **fields,
         vocab_size=probe.vocabulary,

@@ -82,9 +82,9 @@ class CudaOperators(ContribOperators):
     """For the CUDA provider, where one SkipLayerNormalization replaces three launches."""
 
     def output(self, where: str, inner: ir.Value | None, x: ir.Value) -> ir.Value:
-        """See `Operators.output`; where LayerNorm is wider than the rest of the graph, it stays apart."""
+        """See `Operators.output`; a norm that is none, or wider than the rest of the graph, stays apart."""
         g, dense, norm = self.g, f"{where}.dense", f"{where}.LayerNorm"
-        if inner is None or g.norm_type != g.float_type:
+        if inner is None or g.norm_type != g.float_type or not self.spec.normalised:
             return Operators.output(self, where, inner, x)
         scale, shift, bias = (g.weight(name) for name in (f"{norm}.weight", f"{norm}.bias", f"{dense}.bias"))
         inputs = (g.product(dense, inner), x, scale, shift, bias)

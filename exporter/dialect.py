@@ -29,7 +29,8 @@ LOWEST = float(np.finfo(np.float32).min)
 class EncoderSpec:
     """What the weights do not say: where the encoder's names start, its sizes, epsilon and activation.
 
-    ``first_token``: only the first token of the last layer is read.
+    ``first_token``: only the first token of the last layer is read. ``normalised``: norms are LayerNorm, and not the
+    scale and shift that is left where it was trained away.
     """
 
     prefix: str
@@ -37,6 +38,7 @@ class EncoderSpec:
     epsilon: float
     activation: str
     first_token: bool = False
+    normalised: bool = True
 
     def layer(self, index: int) -> str:
         """Where the names of a layer start."""
@@ -79,8 +81,14 @@ class Operators(ABC):
         op_type, attributes = ACTIVATIONS[self.spec.activation]
         return self.g.op(op_type, name, self.g.linear(name, x), **attributes)
 
+    def norm(self, name: str, x: ir.Value) -> ir.Value:
+        """The norm called ``name`` of a widened ``x``, (B, Q, E)."""
+        return (
+            self.g.layer_norm(name, x, self.spec.epsilon) if self.spec.normalised else self.g.scale_and_shift(name, x)
+        )
+
     def output(self, where: str, inner: ir.Value | None, x: ir.Value) -> ir.Value:
-        """Output projection, residual and LayerNorm; of an empty sublayer only ``LayerNorm(x + bias)`` is left.
+        """Output projection, residual and norm; of an empty sublayer only ``norm(x + bias)`` is left.
 
         Args:
             where: start of the parameters' names.
@@ -90,4 +98,4 @@ class Operators(ABC):
         g, dense, norm = self.g, f"{where}.dense", f"{where}.LayerNorm"
         projected = g.weight(f"{dense}.bias") if inner is None else g.linear(dense, inner)
         terms = g.widened(f"{where}.projected", projected), g.widened(f"{where}.skipped", x)
-        return g.layer_norm(norm, g.op("Add", f"{where}.residual", *terms), self.spec.epsilon)
+        return self.norm(norm, g.op("Add", f"{where}.residual", *terms))

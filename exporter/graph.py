@@ -23,6 +23,7 @@ from exporter.metadata import PRODUCER, GraphForm, GraphMetadata, producer_versi
 from exporter.options import DEFAULT_OPSET, OPSETS, Dialect, Dtype, Fp32Part, GraphOptions
 from exporter.standard import StandardOperators
 from exporter.sublayers import encoder_states
+from pruning.config import LAYER_NORM
 from pruning.errors import InputError
 from pruning.introspect import arch_from_model, head_from_model, reads_first_token
 
@@ -97,6 +98,7 @@ def encoder_spec(model: PreTrainedModel, options: GraphOptions | None = None) ->
         epsilon=config.layer_norm_eps,
         activation=config.hidden_act,
         first_token=options.first_token and reads_first_token(model),
+        normalised=getattr(config, "norm_type", LAYER_NORM) == LAYER_NORM,  # a dense configuration has no such field
     )
 
 

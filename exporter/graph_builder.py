@@ -81,6 +81,12 @@ class GraphBuilder:
         normed = self.op("LayerNormalization", name, x, scale, bias, axis=-1, epsilon=epsilon)
         return self.cast(f"{name}.output", normed, self.norm_type, self.float_type)
 
+    def scale_and_shift(self, name: str, x: ir.Value) -> ir.Value:
+        """A `widened` ``x`` times weight plus bias of the module called ``name``: a norm that was trained away."""
+        scale, bias = (self._stored(f"{name}.{part}", self.norm_type) for part in ("weight", "bias"))
+        shifted = self.op("Add", name, self.op("Mul", name, x, scale), bias)
+        return self.cast(f"{name}.output", shifted, self.norm_type, self.float_type)
+
     def weight(self, name: str) -> ir.Value:
         """The parameter called ``name``, as it is."""
         return self._stored(name)

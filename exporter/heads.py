@@ -50,7 +50,7 @@ def masked_lm_outputs(ops: Operators, states: ir.Value) -> dict[str, ir.Value]:
     """Logits (B, S, V). A decoder tied to the word embeddings is not stored a second time."""
     g, transform, decoder = ops.g, "cls.predictions.transform", "cls.predictions.decoder"
     x = ops.activated_linear(f"{transform}.dense", states)
-    x = g.layer_norm(f"{transform}.LayerNorm", g.widened(transform, x), ops.spec.epsilon)
+    x = ops.norm(f"{transform}.LayerNorm", g.widened(transform, x))
     words = f"{ops.spec.prefix}embeddings.word_embeddings.weight"
     if not g.share_memory(words, f"{decoder}.weight"):
         return {"logits": g.linear(decoder, x)}

@@ -130,6 +130,7 @@ KERNELS: dict[str, Kernel] = {
     "LayerNormalization": _layer_norm,
     "MatMul": _matmul,
     "Max": torch.maximum,
+    "Mul": torch.mul,
     "MultiHeadAttention": _multi_head_attention,
     "ReduceL2": lambda x, axes, *, keepdims: x.norm(dim=axes.tolist(), keepdim=bool(keepdims)),
     "ReduceSum": lambda x, axes, *, keepdims: x.sum(axes.tolist(), keepdim=bool(keepdims)),

@@ -51,4 +51,4 @@ def _embeddings(ops: Operators, ids: ir.Value, types: ir.Value) -> ir.Value:
     positions = g.op("Slice", f"{where}.position_embeddings", table, g.integers(0), length, g.integers(0))  # (S, E)
     tokens = g.op("Add", f"{where}.tokens", words, kinds)
     summed = g.widened(where, g.op("Add", where, tokens, positions))
-    return g.layer_norm(f"{where}.LayerNorm", summed, ops.spec.epsilon)
+    return ops.norm(f"{where}.LayerNorm", summed)

@@ -10,6 +10,9 @@ from typing import Any
 
 from transformers import PretrainedConfig
 
+LAYER_NORM, NO_NORM = "layer_norm", "no_norm"
+"""What follows each residual sum: LayerNorm, or only its scale and shift, which costs less."""
+
 
 class CompactBertConfig(PretrainedConfig):
     """A BERT whose layers differ in heads and FFN neurons.
@@ -18,9 +21,10 @@ class CompactBertConfig(PretrainedConfig):
     truth; ``num_attention_heads`` and ``intermediate_size`` keep the dense model's values so that other people's
     code can read them. ``head_dim`` is the size of one head in every layer. Left out, the three take the dense
     model's values. ``add_pooling_layer`` says whether the bare encoder has a pooler.
+    ``norm_type`` is ``layer_norm`` or ``no_norm``, for every norm in the model.
 
     Raises:
-        ValueError: if a list does not have one integer >= 0 per layer.
+        ValueError: if a list does not have one integer >= 0 per layer, or the norm is unknown.
     """
 
     model_type = "compact_bert"
@@ -43,6 +47,7 @@ class CompactBertConfig(PretrainedConfig):
         type_vocab_size: int = 2,
         initializer_range: float = 0.02,
         layer_norm_eps: float = 1e-12,
+        norm_type: str = LAYER_NORM,
         pad_token_id: int | None = 0,
         classifier_dropout: float | None = None,
         tie_word_embeddings: bool = True,
@@ -67,6 +72,9 @@ class CompactBertConfig(PretrainedConfig):
         self.type_vocab_size = type_vocab_size
         self.initializer_range = initializer_range
         self.layer_norm_eps = layer_norm_eps
+        if norm_type not in (LAYER_NORM, NO_NORM):
+            raise ValueError(f"norm_type must be {LAYER_NORM} or {NO_NORM}; got {norm_type!r}.")
+        self.norm_type = norm_type
         self.classifier_dropout = classifier_dropout
 
 

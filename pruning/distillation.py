@@ -54,12 +54,13 @@ class Distillation(Objective):
 
     Args:
         teacher: a dense or compact BERT, or a larger one; it is moved to the batch's device and never trained.
-        encodings: N texts, tokenised as both models read them.
+        encodings: N texts, tokenised as both models read them; None: as ``truth`` does it (windows of long contexts,
+            both texts of a pair).
         options: the parts of the loss.
         truth: the task's objective on the same N texts, in the same order; needed where ``options.truth`` is above 0.
 
     Raises:
-        InputError: if labels are asked for but not given, or are of other texts.
+        InputError: if labels are asked for but not given, or are of other texts, or there are no texts at all.
 
     Source: Hinton et al. 2015, arXiv:1503.02531 (softened answers); hidden states as in ZipLM (Kurtic et al. 2023,
     arXiv:2302.04089).
@@ -68,25 +69,34 @@ class Distillation(Objective):
     def __init__(
         self,
         teacher: PreTrainedModel,
-        encodings: Encodings,
+        encodings: Encodings | None,
         options: DistillationOptions,
         truth: Objective | None = None,
     ) -> None:
         if options.truth and truth is None:
             raise InputError(f"a weight of {options.truth:g} on the labels needs labelled data; there are no labels.")
-        if truth is not None and truth.lengths != encodings.lengths:
+        if truth is None and encodings is None:
+            raise InputError("distillation needs texts, with labels or without; there are neither.")
+        if truth is not None and encodings is not None and truth.lengths != encodings.lengths:
             raise InputError("the labelled texts are not the texts to distil on, or are tokenised in another way.")
         self._teacher, self._encodings, self._options, self._truth = teacher, encodings, options, truth
 
     @property
     def lengths(self) -> tuple[int, ...]:
         """See `Objective.lengths`."""
-        return self._encodings.lengths
+        return self._texts.lengths
+
+    @property
+    def _texts(self) -> Encodings | Objective:
+        found = self._truth if self._encodings is None else self._encodings
+        assert found is not None
+        return found
 
     def batch(self, indices: Sequence[int]) -> Batch:
         """The padded texts, with the labels' tensor where the labels count."""
-        if self._options.truth and self._truth is not None:
+        if self._truth is not None and (self._options.truth or self._encodings is None):
             return self._truth.batch(indices)
+        assert self._encodings is not None
         return self._encodings.padded(indices)
 
     def loss(self, model: nn.Module, batch: Batch) -> Tensor:

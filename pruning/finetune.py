@@ -20,7 +20,7 @@ from pruning.checkpoint import Checkpoint, load_for_finetuning, save_checkpoint
 from pruning.errors import InputError
 from pruning.tasks.registry import task_named
 from pruning.tasks.source import Splits
-from pruning.tasks.task import Evaluation, EvaluationSettings, Metric, settings_from_config
+from pruning.tasks.task import Evaluation, EvaluationSettings, Metric
 from pruning.training import OnStep, TrainingOptions, TrainingRun, train
 from pruning.training_folder import REQUEST, TrainingFolder, sha256_of
 
@@ -35,7 +35,7 @@ class FinetuneOptions:
         model: a checkpoint folder or a hub name.
         task: a name of ``pruning.tasks.registry.TASKS``.
         out: the folder of the new checkpoint.
-        max_length: tokens of the longest text; what is beyond is cut.
+        max_length: tokens of the longest text; what is beyond is cut. None: what is usual for the task.
         max_train_examples: train on a random part of this size.
         training: the optimiser's side.
     """
@@ -43,7 +43,7 @@ class FinetuneOptions:
     model: str
     task: str
     out: Path
-    max_length: int = 128
+    max_length: int | None = None
     max_train_examples: int | None = None
     training: TrainingOptions = field(default_factory=TrainingOptions)
 
@@ -94,7 +94,7 @@ def finetune(
         return finished
     torch.manual_seed(options.training.seed)  # of the new head
     start = load_for_finetuning(options.model, task.head, labels)
-    settings = replace(settings_from_config(start.model.config, max_length=options.max_length), labels=labels)
+    settings = replace(task.settings(start.model.config, options.max_length), labels=labels)
     count = len(data.train) if options.max_train_examples is None else options.max_train_examples
     chosen = data.train.sample(count, options.training.seed)
     objective = task.objective(start.tokenizer, chosen, settings)

@@ -23,7 +23,7 @@ from transformers.modeling_outputs import (
 from transformers.utils.generic import can_return_tuple
 
 from .config import CompactBertConfig
-from .model import CompactBertModel, CompactBertPreTrainedModel
+from .model import CompactBertModel, CompactBertPreTrainedModel, norm_from_config
 
 DECODER_WEIGHT, WORD_EMBEDDINGS = "cls.predictions.decoder.weight", "bert.embeddings.word_embeddings.weight"
 DECODER_BIAS, PREDICTION_BIAS = "cls.predictions.decoder.bias", "cls.predictions.bias"
@@ -162,7 +162,7 @@ class CompactBertPredictionTransform(nn.Module):
         super().__init__()
         self.dense = nn.Linear(config.hidden_size, config.hidden_size)
         self.transform_act_fn = ACT2FN[config.hidden_act]
-        self.LayerNorm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+        self.LayerNorm = norm_from_config(config)
 
     def forward(self, hidden: Tensor) -> Tensor:
         """(B, S, E) to (B, S, E)."""

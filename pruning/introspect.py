@@ -74,11 +74,25 @@ def inner_density(model: PreTrainedModel) -> tuple[float, float]:
 
     Zeros inside living heads and neurons cost as much time as any other number: only removing whole units is faster.
     """
-    arch, layers = arch_from_model(model), layers_from_model(model)
-    attention = [x.attention for x, heads in zip(layers, arch.heads, strict=True) if heads]
-    ffn = [x for x, width in zip(layers, arch.ffn, strict=True) if width]
-    own = [m.weight for x in attention for m in (x.self.query, x.self.key, x.self.value, x.output.dense)]
-    return _density(own), _density([m.weight for x in ffn for m in (x.intermediate.dense, x.output.dense)])
+    matrices = _matrices(model)
+    attention = [weight for weights, _ in matrices for weight in weights]
+    return _density(attention), _density([weight for _, weights in matrices for weight in weights])
+
+
+def inner_density_by_layer(model: PreTrainedModel) -> list[tuple[float, float]]:
+    """`inner_density` of each layer."""
+    return [(_density(attention), _density(ffn)) for attention, ffn in _matrices(model)]
+
+
+def _matrices(model: PreTrainedModel) -> list[tuple[list[Tensor], list[Tensor]]]:
+    """The weights of attention and of FFN in each layer; none of an empty sublayer."""
+    found = []
+    for layer, sizes in zip(layers_from_model(model), arch_from_model(model).layers, strict=True):
+        own = layer.attention
+        attention = (own.self.query, own.self.key, own.self.value, own.output.dense) if sizes.heads else ()
+        ffn = (layer.intermediate.dense, layer.output.dense) if sizes.ffn else ()
+        found.append(([x.weight for x in attention], [x.weight for x in ffn]))
+    return found
 
 
 def _density(weights: list[Tensor]) -> float:

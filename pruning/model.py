@@ -22,7 +22,30 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 from transformers.utils.generic import can_return_tuple
 
-from .config import CompactBertConfig
+from .config import NO_NORM, CompactBertConfig
+
+
+class NoNorm(nn.Module):
+    """Scale and shift of each feature (E,), without normalisation: what is left of a LayerNorm that was trained away.
+
+    Source: MobileBERT, Sun et al. 2020, arXiv:2004.02984, section 3.
+    """
+
+    def __init__(self, hidden: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(hidden))
+        self.bias = nn.Parameter(torch.zeros(hidden))
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        """(..., E) to (..., E)."""
+        return hidden * self.weight + self.bias
+
+
+def norm_from_config(config: CompactBertConfig) -> nn.Module:
+    """The norm of every sublayer."""
+    if config.norm_type == NO_NORM:
+        return NoNorm(config.hidden_size)
+    return nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
 
 
 class CompactBertEmbeddings(nn.Module):
@@ -34,7 +57,7 @@ class CompactBertEmbeddings(nn.Module):
         self.word_embeddings = nn.Embedding(config.vocab_size, hidden, padding_idx=config.pad_token_id)
         self.position_embeddings = nn.Embedding(config.max_position_embeddings, hidden)
         self.token_type_embeddings = nn.Embedding(config.type_vocab_size, hidden)
-        self.LayerNorm = nn.LayerNorm(hidden, eps=config.layer_norm_eps)
+        self.LayerNorm = norm_from_config(config)
         self.dropout = nn.Dropout(config.hidden_dropout_prob)
 
     def forward(self, words: Tensor, token_type_ids: Tensor | None, position_ids: Tensor | None) -> Tensor:
@@ -90,7 +113,7 @@ class CompactBertOutput(nn.Module):
     def __init__(self, config: CompactBertConfig, width: int) -> None:
         super().__init__()
         self.dense = nn.Linear(width, config.hidden_size) if width else OutputBias(config.hidden_size)
-        self.LayerNorm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+        self.LayerNorm = norm_from_config(config)
         self.dropout = nn.Dropout(config.hidden_dropout_prob)
 
     def forward(self, inner: Tensor | None, residual: Tensor) -> Tensor:
@@ -195,6 +218,9 @@ class CompactBertPreTrainedModel(PreTrainedModel):
     def _init_weights(self, module: nn.Module) -> None:
         super()._init_weights(module)
         if isinstance(module, OutputBias) and not _already_loaded(module.bias):
+            nn.init.zeros_(module.bias)
+        if isinstance(module, NoNorm) and not _already_loaded(module.weight):
+            nn.init.ones_(module.weight)
             nn.init.zeros_(module.bias)
 
 

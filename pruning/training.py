@@ -8,6 +8,7 @@ number of epochs, so that a stopped run continues at the very next batch.
 from __future__ import annotations
 
 import math
+import os
 import re
 import shutil
 import time
@@ -130,8 +131,10 @@ def train(
         extension: what a method adds to the loop.
 
     Raises:
-        InputError: if the loss becomes NaN or infinite.
+        InputError: if the loss becomes NaN or infinite, or several processes were launched: every one would train
+            on the whole plan, and write the same files.
     """
+    _check_single_process()
     plan = batch_plan(objective, options)
     steps = steps_of(objective, options)
     watcher = _Watcher(on_step)
@@ -166,6 +169,15 @@ def newest_state(folder: Path) -> Path | None:
     """The last state that was stored completely, if any."""
     states = [path.parent for path in folder.glob(f"checkpoint-*/{COMPLETE}")]
     return max(states, key=_step_of, default=None)
+
+
+def _check_single_process() -> None:
+    processes = os.environ.get("WORLD_SIZE", "1")
+    if processes != "1":
+        raise InputError(
+            f"{processes} processes were launched, and this training runs in one. Start it without a launcher; to "
+            "train on several GPUs, put pruning.movement.training.MovementTrainer into a script of your own."
+        )
 
 
 class _Watcher(TrainerCallback):

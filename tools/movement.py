@@ -10,9 +10,10 @@ from typing import Any
 
 from pydantic import Field
 
+from bench.report.movement_report import html_from_movement
 from pruning.arch import ArchSpec
-from pruning.atomic import atomic_folder, recover_folder, write_json
-from pruning.batching import encode, predict_from_model
+from pruning.atomic import atomic_folder, recover_folder, write_json, write_text
+from pruning.batching import predict_from_model
 from pruning.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from pruning.distillation import Distillation, DistillationOptions, check_teacher
 from pruning.errors import InputError
@@ -26,12 +27,12 @@ from pruning.methods.block_movement import (
     target_from_budget,
 )
 from pruning.movement.controller import Target
+from pruning.movement.faster_blocks import FasterBlocks
 from pruning.movement.names import MaskFunction, Variant
 from pruning.movement.pruner import Aim, PaperAim
 from pruning.movement.spec import VARIANTS, FamilySpec, Floors, MovementSpec
 from pruning.tasks.registry import task_named
 from pruning.tasks.source import Splits, load_splits
-from pruning.tasks.task import settings_from_config
 from pruning.training import TrainingOptions
 from pruning.training_folder import REQUEST, TrainingFolder, sha256_of
 from tools.console import Steps
@@ -40,6 +41,7 @@ from tools.settings import DataSettings, Settings, TargetSettings, TextSettings
 from tools.teaching import teacher_from_name
 
 TASK_WEIGHT, TEACHER_WEIGHT = 0.1, 0.9
+REPORT = "report.html"
 
 
 class LessonSettings(Settings):
@@ -55,6 +57,7 @@ class LessonSettings(Settings):
     learning_rate: float = 3e-5
     checkpoint_steps: int | None = None
     cpu: bool = False
+    max_length: int | None = Field(default=None, ge=4)
 
     def training(self, seed: int, epochs: int | None = None) -> TrainingOptions:
         """As the training core wants it."""
@@ -82,10 +85,12 @@ class MovementSettings(Settings):
     floor_neurons: int = 0
     two_four: bool = False
     rewind: str | None = None
-    score_learning_rate: float = 1e-2
+    score_learning_rate: float | None = None
     hold: float = 0.05
     final_hold: float = 0.4
     fill_epochs: int = 4
+    no_norm: bool = False
+    relu: bool = False
 
     def spec(self) -> MovementSpec:
         """As the method wants it.
@@ -146,6 +151,7 @@ def prune(  # noqa: PLR0913  # one per group of options
         movement.hold,
         movement.final_hold,
         lesson.training(text.seed, movement.fill_epochs),
+        FasterBlocks(movement.no_norm, movement.relu),
     )
     groups = {"lesson": lesson, "movement": movement, "target": target, "text": text}
     request = _request(model, splits, **groups)
@@ -162,10 +168,12 @@ def prune(  # noqa: PLR0913  # one per group of options
     scores = {"dense": dense.model, "candidate": result.model}
     if result.unfilled is not result.model:
         scores["unfilled"] = result.unfilled
-    facts = _facts(dense, scores, splits, lesson, text) | {"record": _without_history(result.record)}
+    facts = _facts(dense, scores, splits, lesson) | {"record": _without_history(result.record)}
     with atomic_folder(out) as partial:
         save_checkpoint(result.model, dense.tokenizer, partial, with_code=text.with_code)
-        write_json(partial / RECORD, result.record | {"request": request, "facts": facts})
+        record = result.record | {"request": request, "facts": facts}
+        write_json(partial / RECORD, record)
+        write_text(partial / REPORT, html_from_movement(record))
     return facts
 
 
@@ -191,7 +199,7 @@ def fill(
     filled = Checkpoint(copy.deepcopy(older.model), older.tokenizer, older.path)
     with Steps() as steps:
         count = fill_and_train(filled.model, objective, lesson.training(text.seed), folder.states, steps.update)
-    facts = _facts(older, {"unfilled": older.model, "candidate": filled.model}, splits, lesson, text)
+    facts = _facts(older, {"unfilled": older.model, "candidate": filled.model}, splits, lesson)
     facts["filled_weights"] = count
     with atomic_folder(out) as partial:
         save_checkpoint(filled.model, older.tokenizer, partial, with_code=text.with_code)
@@ -222,27 +230,23 @@ def _aim(dense: Checkpoint, movement: MovementSettings, target: TargetSettings, 
 def _objective(student: Checkpoint, splits: Splits, lesson: LessonSettings, text: TextSettings) -> Distillation:
     task = task_named(lesson.task)
     task.check_head(head_from_model(student.model))
-    settings = settings_from_config(student.model.config, max_length=text.max_length)
+    settings = task.settings(student.model.config, lesson.max_length)
     task.check_truth(splits.evaluation, settings.labels)
     options = DistillationOptions(logits=TEACHER_WEIGHT, hidden=lesson.hidden_weight, truth=TASK_WEIGHT)
     teacher = teacher_from_name(student, lesson.teacher)
     check_teacher(teacher, student.model, options)
     count = len(splits.train) if lesson.max_train_examples is None else lesson.max_train_examples
     rows = splits.train.sample(min(count, len(splits.train)), text.seed)
-    truth = task.objective(student.tokenizer, rows, settings)
-    encodings = encode(student.tokenizer, rows.texts, rows.pairs, max_length=settings.max_length)
-    return Distillation(teacher, encodings, options, truth)
+    return Distillation(teacher, None, options, task.objective(student.tokenizer, rows, settings))
 
 
-def _facts(
-    start: Checkpoint, models: dict[str, Any], splits: Splits, lesson: LessonSettings, text: TextSettings
-) -> dict[str, Any]:
+def _facts(start: Checkpoint, models: dict[str, Any], splits: Splits, lesson: LessonSettings) -> dict[str, Any]:
     task = task_named(lesson.task)
-    settings = settings_from_config(start.model.config, max_length=text.max_length)
+    settings = task.settings(start.model.config, lesson.max_length)
     facts: dict[str, Any] = {}
     for name, model in models.items():
         evaluation = task.evaluate(predict_from_model(model), start.tokenizer, splits.evaluation, settings)
-        facts[name] = facts_from_model(model) | {"metric": asdict(evaluation.metric)}
+        facts[name] = facts_from_model(model) | {"metric": asdict(evaluation.metric), "others": evaluation.others}
     metric, arch = facts["candidate"]["metric"], arch_from_model(models["candidate"])
     facts["summary"] = f"{arch}: {metric['name']} {metric['value']:.4f} on {metric['n']} rows ({splits.note})"
     return facts
@@ -261,4 +265,4 @@ def _facts_of(finished: Path) -> dict[str, Any]:
 
 
 def _without_history(record: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in record.items() if name != "history"}
+    return {name: value for name, value in record.items() if name not in ("history", "pictures")}

@@ -111,7 +111,14 @@ PairColumn = Annotated[str | None, Option("--pair-column", help="Column of the s
 LabelColumn = Annotated[str | None, Option("--label-column", help="Column of the label or score.")]
 HubConfig = Annotated[str | None, Option("--data-config", help="Configuration of a hub data set, such as sst2.")]
 Seed = Annotated[int, Option("--seed", help="Seed of everything random.")]
-MaxLength = Annotated[int, Option("--max-length", help="Longest text in tokens; the rest is cut.")]
+MaxLength = Annotated[
+    int | None,
+    Option(
+        "--max-length",
+        help="Longest text in tokens; the rest is cut, or of a long context becomes another window. Default: 128, and "
+        "384 for question-answering.",
+    ),
+]
 Threads = Annotated[int, Option("--threads", help="Threads of one model in the benchmark.")]
 Resume = Annotated[bool, Option("--resume", help="Continue a stopped run in the same folder.")]
 Speedup = Annotated[
@@ -174,10 +181,17 @@ FloorHeads = Annotated[int, Option("--floor-heads", help="Heads that stay in eve
 FloorNeurons = Annotated[int, Option("--floor-neurons", help="FFN neurons that stay in every layer.")]
 TwoFour = Annotated[bool, Option("--two-four", help="Also 2:4 sparsity: shows its accuracy, brings no speed.")]
 Rewind = Annotated[str | None, Option("--rewind", help="Folder of an earlier run whose heads stay whole.")]
-ScoreRate = Annotated[float, Option("--score-learning-rate", help="Peak rate of the scores.")]
+ScoreRate = Annotated[
+    float | None,
+    Option("--score-learning-rate", help="Peak rate of the scores; default: 12 / steps, and at least 0.01."),
+]
 Hold = Annotated[float, Option("--hold", help="Part of the steps before pruning begins.")]
 FinalHold = Annotated[float, Option("--final-hold", help="Part of the steps at full strength.")]
 FillEpochs = Annotated[int, Option("--fill-epochs", help="Passes over the data after the holes are filled.")]
+NoNorm = Annotated[
+    bool, Option("--no-norm", help="Train LayerNorm away: only its scale and shift stay, which run faster.")
+]
+Relu = Annotated[bool, Option("--relu", help="Turn the activation into ReLU while training, which runs faster.")]
 TrainTask = Annotated[str | None, Option("--task", help="Task to train for, such as text-classification.")]
 Teacher = Annotated[str | None, Option("--teacher", help="Model to learn from; default: the dense model itself.")]
 HiddenWeight = Annotated[float, Option("--hidden-weight", help="Weight of the teacher's hidden states in the loss.")]

@@ -13,7 +13,9 @@ from pruning.budget import Budget, bytes_budget, density_budget, flops_budget, p
 from pruning.errors import InputError
 from pruning.methods.names import Method
 from pruning.tasks.columns import ColumnNames
+from pruning.tasks.registry import task_named
 from pruning.tasks.source import DataSource
+from pruning.tasks.task import USUAL_LENGTH
 
 
 class Settings(BaseModel):
@@ -210,6 +212,17 @@ def shape_from_file(path: Path, dense: ArchSpec) -> ArchSpec:
             f"the model has {dense.hidden} and {dense.head_dim}, which pruning does not change."
         )
     return arch
+
+
+def length_from_options(max_length: int | None, task: str | None) -> int:
+    """``--max-length``, or what is usual for the task.
+
+    Raises:
+        InputError: if the task is unknown.
+    """
+    if max_length is not None:
+        return max_length
+    return USUAL_LENGTH if task is None else task_named(task).max_length
 
 
 def checked_settings(model: type[SomeSettings], /, **values: Any) -> SomeSettings:

@@ -24,7 +24,7 @@ from pruning.introspect import arch_from_model, head_from_model, reads_first_tok
 from pruning.methods.oneshot import PruneResult
 from pruning.tasks.registry import task_named
 from pruning.tasks.source import Splits, load_evaluation, load_splits
-from pruning.tasks.task import Task, settings_from_config
+from pruning.tasks.task import Task
 from tools.calibrating import calibration_from_rows
 from tools.console import Steps
 from tools.drop_pruning import Budgets, prune_job_within_drop
@@ -37,7 +37,6 @@ from tools.settings import DataSettings, PruneSettings, TextSettings
 from tools.stages import EVALUATION_THREADS
 
 PRUNE_FACTS = "prune.json"
-DEFAULT_LENGTH = 128
 """Longest text in tokens where nothing is said."""
 
 
@@ -172,7 +171,7 @@ def evaluate(
         task_name: what it is scored on.
         data: labelled rows.
         reference: a checkpoint to compare the answers with.
-        max_length: longest text in tokens; None is `DEFAULT_LENGTH`, or what the model can read.
+        max_length: longest text in tokens; None is the task's own, or what the model can read.
 
     Raises:
         InputError: if model, task and data do not fit each other, or the model cannot read texts of ``max_length``.
@@ -180,8 +179,7 @@ def evaluate(
     task = task_named(task_name)
     predict, tokenizer, config = _predictor(model, task)
     rows = load_evaluation(data.source)
-    check_length(max_length, config.max_position_embeddings)
-    settings = settings_from_config(config, max_length=max_length or DEFAULT_LENGTH)
+    settings = task.settings(config, max_length)
     other = None if reference is None else predict_from_model(load_checkpoint(reference).model)
     result = task.evaluate(predict, tokenizer, rows, settings, other)
     return {"model": model, "task": task_name, "metric": asdict(result.metric), "others": result.others}
@@ -211,16 +209,6 @@ def _config(folder: Path) -> PretrainedConfig:
         return AutoConfig.from_pretrained(folder)
     except (OSError, ValueError) as error:
         raise InputError(f"{folder / 'config.json'} cannot be used ({error}). Export the model again.") from error
-
-
-def check_length(max_length: int | None, positions: int) -> None:
-    """Do nothing if a model can read texts of this many tokens.
-
-    Raises:
-        InputError: if not, or if it is no length.
-    """
-    if max_length is not None and not 1 < max_length <= positions:
-        raise InputError(f"--max-length must be 2 to {positions}, the positions of the model; got {max_length}.")
 
 
 def _folder_with_config(file: Path) -> Path:

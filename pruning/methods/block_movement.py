@@ -13,19 +13,21 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from transformers import PreTrainedModel
+from transformers import PreTrainedModel, TrainerCallback
 
 from pruning.atomic import recover_folder, write_json
 from pruning.budget import Budget
 from pruning.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from pruning.errors import InputError
-from pruning.introspect import arch_from_model, inner_density
+from pruning.introspect import arch_from_model, inner_density, inner_density_by_layer
 from pruning.movement.controller import Target
+from pruning.movement.faster_blocks import BlockCallback, FasterBlocks, replace_blocks
 from pruning.movement.fill import fill_holes
+from pruning.movement.pictures import layer_pictures
 from pruning.movement.pruner import Aim, MovementPruner, MovementRecord, attach
 from pruning.movement.schedule import Schedule
 from pruning.movement.spec import MovementSpec
-from pruning.movement.training import SCORE_LEARNING_RATE, MovementCallback, MovementObjective, parameter_groups
+from pruning.movement.training import MovementCallback, MovementObjective, parameter_groups, score_rate
 from pruning.objective import Objective
 from pruning.training import TrainingExtension, TrainingOptions, steps_of, train
 
@@ -43,22 +45,24 @@ class MovementOptions:
         spec: the variant.
         aim: a target, or the lambda of the paper.
         training: under masks.
-        score_learning_rate: peak rate of the scores.
+        score_learning_rate: peak rate of the scores; None: `pruning.movement.training.score_rate`.
         hold: part of the steps before pruning begins.
         final_hold: part of the steps at full strength.
         fill_training: training without masks after the fill; used by ``hybrid-filled``.
+        blocks: faster building blocks, mixed in along the ramp.
     """
 
     spec: MovementSpec
     aim: Aim
     training: TrainingOptions = field(default_factory=lambda: TrainingOptions(epochs=6, learning_rate=3e-5))
-    score_learning_rate: float = SCORE_LEARNING_RATE
+    score_learning_rate: float | None = None
     hold: float = 0.05
     final_hold: float = 0.4
     fill_training: TrainingOptions = field(default_factory=lambda: TrainingOptions(epochs=4, learning_rate=3e-5))
+    blocks: FasterBlocks = field(default_factory=FasterBlocks)
 
     def __post_init__(self) -> None:
-        if not 0 < self.score_learning_rate < float("inf"):
+        if self.score_learning_rate is not None and not 0 < self.score_learning_rate < float("inf"):
             raise InputError(f"the learning rate of the scores must be above 0; got {self.score_learning_rate:g}.")
 
 
@@ -142,23 +146,30 @@ def _train_masked(
     dense: Checkpoint, objective: Objective, options: MovementOptions, folder: Path, progress: MovementProgress
 ) -> None:
     model = copy.deepcopy(dense.model)
-    schedule = Schedule.from_fractions(steps_of(objective, options.training), options.hold, options.final_hold)
+    steps = steps_of(objective, options.training)
+    schedule = Schedule.from_fractions(steps, options.hold, options.final_hold)
     pruner = attach(model, options.spec, schedule, options.aim, seed=options.training.seed)
+    replacement = replace_blocks(model, options.blocks, schedule) if options.blocks else None
     groups = partial(
         parameter_groups,
         pruner=pruner,
         weight_decay=options.training.weight_decay,
-        score_learning_rate=options.score_learning_rate,
+        score_learning_rate=options.score_learning_rate or score_rate(steps),
     )
+    callbacks: list[TrainerCallback] = [MovementCallback(pruner, penalty_in_loss=True)]
+    if replacement is not None:
+        callbacks.append(BlockCallback(replacement))
     train(
         model,
         MovementObjective(objective, pruner),
         options.training,
         folder / MASKED,
         on_step=lambda step, total, loss: progress("prune", step, total, f"loss {loss:.3f}, {pruner.history[-1]}"),
-        extension=TrainingExtension([MovementCallback(pruner, penalty_in_loss=True)], groups),
+        extension=TrainingExtension(callbacks, groups),
     )
     last = pruner.finish()
+    if replacement is not None:
+        replacement.finish()
     compact = pruner.compact()
     write_json(folder / RECORD, record_from_pruner(pruner, last, compact))
     save_checkpoint(compact.cpu(), dense.tokenizer, folder / COMPACT)
@@ -168,7 +179,8 @@ def record_from_pruner(pruner: MovementPruner, last: MovementRecord, compact: Pr
     """What is worth knowing about a run, as plain data.
 
     ``heads`` and ``neurons`` are the numbers of those kept, per layer; ``inner_density`` is the share of weights in
-    them that are not zero, of attention and of FFN.
+    them that are not zero, of attention and of FFN, and ``layers`` has it for each. ``pictures`` are those of
+    `pruning.movement.pictures`, for each layer.
     """
     census, aim = pruner.census(), pruner.aim
     attention, ffn = inner_density(compact)
@@ -185,6 +197,9 @@ def record_from_pruner(pruner: MovementPruner, last: MovementRecord, compact: Pr
         "heads": [list(heads) for heads in census.heads],
         "neurons": [list(neurons) for neurons in census.neurons],
         "inner_density": {"attention": attention, "ffn": ffn},
+        "layers": [{"attention": attention, "ffn": ffn} for attention, ffn in inner_density_by_layer(compact)],
+        "dense_arch": pruner.dense_arch.to_dict(),
+        "pictures": [layer_pictures(layer) for layer in pruner.layers],
         "history": [asdict(record) for record in pruner.history],
     }
 

@@ -21,7 +21,9 @@ TOLERANCE = 0.03
 BISECTIONS = 20
 INTEGRAL_GAIN = 60.0
 """Change of log(lambda) over the whole ramp, for a needed cut that is one logit too high all the time."""
-PROPORTIONAL_GAIN = 2.0
+PROPORTIONAL_GAIN = 8.0
+"""Change of log(lambda) for a needed cut that is one logit too high now. With much less the loop swings: scores answer
+to a new lambda by their velocity, and AdamW's momentum adds a delay."""
 LOG_LAMBDA_LIMITS = (math.log(1e-3), math.log(1e5))
 
 

@@ -15,6 +15,9 @@ from pruning.movement.pruner import MovementPruner, MovementRecord
 from pruning.objective import Objective
 
 SCORE_LEARNING_RATE = 1e-2
+"""Published, for runs of 100,000 steps."""
+SCORE_TRAVEL = 12.0
+"""Least ``steps * rate``: scores must be able to travel from 0 to twice logit(0.1) = -2.2 within the ramp."""
 ParameterGroups = list[dict[str, Any]]
 OnRecord = Callable[[MovementRecord], None]
 
@@ -33,6 +36,16 @@ def parameter_groups(
         {"params": [x for x in others if x.dim() <= 1], "weight_decay": 0.0},
         {"params": pruner.scores, "weight_decay": 0.0, "lr": score_learning_rate or SCORE_LEARNING_RATE},
     ]
+
+
+def score_rate(steps: int) -> float:
+    """Peak rate of the scores for a run of ``steps``: the published 1e-2, and more in short runs, ``12 / steps``.
+
+    AdamW moves a score by at most the rate in each step. With linear decay and the default holds the ramp is worth
+    about ``0.37 steps`` steps at the peak, so below some 1,200 steps the published rate leaves all scores so close to 0
+    that no threshold but one near 0.5 cuts anything, and the order in which blocks go is decided by noise.
+    """
+    return max(SCORE_LEARNING_RATE, SCORE_TRAVEL / steps)
 
 
 class MovementObjective(Objective):

@@ -60,6 +60,7 @@ class QuestionAnswering(Task):
     name = "question-answering"
     head = "question-answering"
     needs_truth = True
+    max_length = 384
 
     def has_truth(self, data: TextData) -> bool:
         """See `Task.has_truth`: the questions have answers."""

@@ -15,6 +15,9 @@ from pruning.errors import InputError
 from pruning.objective import Objective
 from pruning.tasks.text_data import TextData
 
+USUAL_LENGTH = 128
+"""Tokens of the longest text, unless a task or a user says otherwise."""
+
 
 @dataclass(frozen=True)
 class Metric:
@@ -44,12 +47,12 @@ class EvaluationSettings:
     """How to feed the model, and the names of its classes by number; one class means regression."""
 
     labels: tuple[str, ...] = ()
-    max_length: int = 128
+    max_length: int = USUAL_LENGTH
     batch_size: int = 32
 
 
 def settings_from_config(
-    config: PretrainedConfig, *, max_length: int = 128, batch_size: int = 32
+    config: PretrainedConfig, *, max_length: int = USUAL_LENGTH, batch_size: int = 32
 ) -> EvaluationSettings:
     """Class names and the longest text the model can read, from its configuration."""
     names = {int(number): str(name) for number, name in config.id2label.items()}
@@ -69,6 +72,20 @@ class Task(ABC):
 
     needs_truth: ClassVar[bool]
     """Whether scoring takes labels; if not, a reference model will do."""
+
+    max_length: ClassVar[int] = USUAL_LENGTH
+    """Tokens that texts, or windows of them, usually get in this task."""
+
+    def settings(self, config: PretrainedConfig, max_length: int | None = None) -> EvaluationSettings:
+        """How to feed a model: texts of ``max_length`` tokens, or the task's own, as far as the model's positions go.
+
+        Raises:
+            InputError: if more is asked for than the model has positions, or too little for a text.
+        """
+        positions = config.max_position_embeddings
+        if max_length is not None and not 1 < max_length <= positions:
+            raise InputError(f"--max-length must be 2 to {positions}, the positions of the model; got {max_length}.")
+        return settings_from_config(config, max_length=self.max_length if max_length is None else max_length)
 
     @abstractmethod
     def has_truth(self, data: TextData) -> bool:

@@ -136,3 +136,14 @@ def test_teachers_that_do_not_fit(teacher, options, message):
 
 def test_a_larger_teacher_fits_where_only_answers_count():
     check_teacher(tiny_bert(num_hidden_layers=5, hidden_size=32), tiny_bert(), DistillationOptions())
+
+
+def test_texts_come_from_the_labelled_objective_where_none_are_given():
+    teacher, data = tiny_bert(), TextData(TEXTS, labels=tuple(i % 2 for i in range(len(TEXTS))))
+    truth = TextClassification().objective(tiny_tokenizer(), data, EvaluationSettings(("0", "1")))
+    both = Distillation(teacher, ENCODINGS, DistillationOptions(truth=0.1), truth)
+    alone = Distillation(teacher, None, DistillationOptions(truth=0.1), truth)
+    assert alone.lengths == both.lengths
+    assert all(torch.equal(a, b) for a, b in zip(alone.batch([1]).values(), both.batch([1]).values(), strict=True))
+    with pytest.raises(InputError, match="with labels or without; there are neither"):
+        Distillation(teacher, None, DistillationOptions())

@@ -25,9 +25,7 @@ def evaluate(
     reference: Annotated[
         str | None, Option("--reference", help="Dense checkpoint to compare the answers with.")
     ] = None,
-    max_length: Annotated[
-        int | None, Option("--max-length", help="Longest text in tokens; the rest is cut. Default: 128.")
-    ] = None,
+    max_length: options.MaxLength = None,
     config: options.Config = None,
     as_json: options.Json = False,
     quiet: options.Quiet = False,

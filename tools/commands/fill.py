@@ -30,7 +30,7 @@ def fill(
     learning_rate: options.LearningRate = 3e-5,
     checkpoint_steps: options.CheckpointSteps = None,
     cpu: options.Cpu = False,
-    max_length: options.MaxLength = 128,
+    max_length: options.MaxLength = None,
     seed: options.Seed = 0,
     with_code: options.WithCode = False,
     resume: options.Resume = False,
@@ -61,8 +61,9 @@ def fill(
         learning_rate=learning_rate,
         checkpoint_steps=checkpoint_steps,
         cpu=cpu,
+        max_length=max_length,
     )
-    text = settings.TextSettings(max_length=max_length, seed=seed, with_code=with_code)
+    text = settings.TextSettings(seed=seed, with_code=with_code)
     facts = movement.fill(model, source, lesson, text, out, resume=resume)
     say(f"{facts['summary']}\nCheckpoint: {out}")
     print_json(facts)

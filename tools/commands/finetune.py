@@ -30,7 +30,7 @@ def finetune(
         int | None, Option("--checkpoint-steps", help="Steps between stored states; default: once per epoch.")
     ] = None,
     cpu: Annotated[bool, Option("--cpu", help="Stay on the CPU even if there is a GPU.")] = False,
-    max_length: options.MaxLength = 128,
+    max_length: options.MaxLength = None,
     seed: options.Seed = 0,
     resume: options.Resume = False,
     config: options.Config = None,

@@ -51,6 +51,8 @@ MOVEMENT = (
     "hold",
     "final_hold",
     "fill_epochs",
+    "no_norm",
+    "relu",
 )
 
 
@@ -77,7 +79,7 @@ def prune(
     calibration: options.Calibration = 1024,
     ffn_multiple: options.FfnMultiple = None,
     seq: Annotated[int, Option("--seq", help="Sequence length at which FLOPs are counted.")] = 128,
-    max_length: options.MaxLength = 128,
+    max_length: options.MaxLength = None,
     seed: options.Seed = 0,
     with_code: options.WithCode = False,
     eval_data: options.EvalData = None,
@@ -101,10 +103,12 @@ def prune(
     floor_neurons: options.FloorNeurons = 0,
     two_four: options.TwoFour = False,
     rewind: options.Rewind = None,
-    score_learning_rate: options.ScoreRate = 1e-2,
+    score_learning_rate: options.ScoreRate = None,
     hold: options.Hold = 0.05,
     final_hold: options.FinalHold = 0.4,
     fill_epochs: options.FillEpochs = 4,
+    no_norm: options.NoNorm = False,
+    relu: options.Relu = False,
     resume: options.Resume = False,
     config: options.Config = None,
     as_json: options.Json = False,
@@ -117,13 +121,14 @@ def prune(
     from tools import gradual, movement, settings, standalone
 
     target = settings.settings_from_options(settings.TargetSettings, context.params, bytes=size_bytes)
-    text = settings.settings_from_options(settings.TextSettings, context.params)
+    length = settings.length_from_options(max_length, task)
+    text = settings.settings_from_options(settings.TextSettings, context.params, max_length=length)
     source = settings.settings_from_options(settings.DataSettings, context.params)
     if method == BLOCK_MOVEMENT:
         _refuse_given(context, ONE_SHOT, method)
         if task is None:
             raise InputError("block-movement trains: pass --task, and labelled data.")
-        lesson = settings.checked_settings(movement.LessonSettings, **_given(context, LESSON))
+        lesson = settings.checked_settings(movement.LessonSettings, **_given(context, (*LESSON, "max_length")))
         chosen = settings.checked_settings(movement.MovementSettings, **_given(context, MOVEMENT))
         facts = movement.prune(model, source, lesson, chosen, target, text, out, resume=resume)
         say(f"{facts['summary']}\nCheckpoint: {out}")

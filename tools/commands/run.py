@@ -52,7 +52,7 @@ def run(
     blocks: options.Blocks = 30,
     warmup_seconds: options.WarmupSeconds = 1.0,
     clock: options.ClockName = "wall",
-    max_length: options.MaxLength = 128,
+    max_length: options.MaxLength = None,
     seed: options.Seed = 0,
     with_code: options.WithCode = False,
     resume: options.Resume = False,
@@ -94,6 +94,7 @@ def run_settings(given: Mapping[str, Any]) -> RunSettings:
     return build(
         settings.RunSettings,
         given,
+        max_length=settings.length_from_options(given["max_length"], given["task"]),
         data=build(settings.DataSettings, given),
         prune=build(
             settings.PruneSettings,
