@@ -17,7 +17,7 @@ from pruning.batching import predict_from_model
 from pruning.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from pruning.distillation import Distillation, DistillationOptions, check_teacher
 from pruning.errors import InputError
-from pruning.introspect import arch_from_model, head_from_model
+from pruning.introspect import arch_from_model, head_from_model, reads_first_token
 from pruning.methods.block_movement import (
     RECORD,
     MovementOptions,
@@ -37,7 +37,8 @@ from pruning.training import TrainingOptions
 from pruning.training_folder import REQUEST, TrainingFolder, sha256_of
 from tools.console import Steps
 from tools.model_facts import facts_from_model
-from tools.settings import DataSettings, Settings, TargetSettings, TextSettings
+from tools.pricing import target_from_request
+from tools.settings import DataSettings, PruneSettings, Settings, TextSettings
 from tools.teaching import teacher_from_name
 
 TASK_WEIGHT, TEACHER_WEIGHT = 0.1, 0.9
@@ -129,7 +130,7 @@ def prune(  # noqa: PLR0913  # one per group of options
     data: DataSettings,
     lesson: LessonSettings,
     movement: MovementSettings,
-    target: TargetSettings,
+    size: PruneSettings,
     text: TextSettings,
     out: Path,
     *,
@@ -142,7 +143,7 @@ def prune(  # noqa: PLR0913  # one per group of options
     """
     spec = movement.spec()
     dense, splits = load_checkpoint(model), load_splits(data.source, seed=text.seed)
-    aim = _aim(dense, movement, target, text.seq)
+    aim = _aim(dense, movement, size, text.seq)
     options = MovementOptions(
         spec,
         aim,
@@ -153,7 +154,7 @@ def prune(  # noqa: PLR0913  # one per group of options
         lesson.training(text.seed, movement.fill_epochs),
         FasterBlocks(movement.no_norm, movement.relu),
     )
-    groups = {"lesson": lesson, "movement": movement, "target": target, "text": text}
+    groups = {"lesson": lesson, "movement": movement, "target": size.target, "price": size.price, "text": text}
     request = _request(model, splits, **groups)
     folder = TrainingFolder(out, RECORD, "block movement")
     recover_folder(out)
@@ -207,7 +208,9 @@ def fill(
     return facts
 
 
-def _aim(dense: Checkpoint, movement: MovementSettings, target: TargetSettings, seq: int) -> Aim:
+def _aim(dense: Checkpoint, movement: MovementSettings, size: PruneSettings, seq: int) -> Aim:
+    """What training is to arrive at; only the size of ``size`` counts, not how one-shot methods choose."""
+    target = size.target
     given = [name for name, value in target.model_dump().items() if value is not None]
     if (movement.final_lambda is None) == (not given) or len(given) > 1 or target.shape is not None:
         found = " and ".join(
@@ -220,7 +223,7 @@ def _aim(dense: Checkpoint, movement: MovementSettings, target: TargetSettings, 
     if movement.final_lambda is not None:
         return PaperAim(movement.final_lambda)
     params = sum(parameter.numel() for parameter in dense.model.parameters())
-    budget = target.target(arch_from_model(dense.model), params, seq)
+    budget = target_from_request(dense.model, size, params, seq, first_token=reads_first_token(dense.model))
     assert not isinstance(budget, ArchSpec)
     if VARIANTS[movement.variant].counts_holes and target.density is not None:
         return Target(target.density, None, f"{target.density:.0%} of the weights not zero")

@@ -37,7 +37,6 @@ from tools.settings import DataSettings, PruneSettings, TextSettings
 from tools.stages import EVALUATION_THREADS
 
 PRUNE_FACTS = "prune.json"
-"""Longest text in tokens where nothing is said."""
 
 
 def prune(

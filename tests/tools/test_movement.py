@@ -6,9 +6,11 @@ import json
 
 import pytest
 
-from pruning.checkpoint import save_checkpoint
+from pruning.checkpoint import load_checkpoint, save_checkpoint
+from pruning.introspect import arch_from_model
 from tests.pruning.movement.models import fine_bert
 from tests.tiny import tiny_bert, tiny_tokenizer
+from tests.tools.tables import quiet_table
 from tools.console import Steps
 
 PRUNE = ("prune", "my-bert", "--method", "block-movement", "--task", "text-classification", "--data", "reviews.csv")
@@ -65,6 +67,18 @@ def write_teachers(project):
         save_checkpoint(model, tokenizer, project / name)
 
 
+def test_speedup_through_a_latency_table(fine_project, slimbert):
+    table = quiet_table(fine_project)
+    table.save(fine_project / "table.json")
+    speed = ("--speedup", "1.7", "--latency-table", "table.json", "--seq", "16")
+    code, out, error = slimbert(*PRUNE, *QUICK, "--variant", "hybrid", *speed, "--out", "small", "--json")
+    assert code == 0, error
+    assert json.loads(out)["record"]["aim"].startswith("time / 1.7 on ort-cpu fp32")
+    dense, small = (arch_from_model(load_checkpoint(fine_project / x).model) for x in ("my-bert", "small"))
+    prices = table.prices(dense)
+    assert prices.total(small) / prices.total(dense) == pytest.approx(1 / 1.7, rel=0.03)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -77,19 +91,17 @@ def write_teachers(project):
         (("--speedup", "2", "--variant", "block", "--block", "4x4"), "its only target is --density"),
         (("--density", "0.5", "--rewind", "my-bert"), "no record of block movement pruning"),
         (("--density", "0.01", "--block", "4x4", "--floor-heads", "4"), "floors and kept heads hold"),
-        (("--density", "0.5", "--block", "4x4", "--hold", "0.6", "--final-hold", "0.4"), "leave no step in which to prune"),
+        (
+            ("--density", "0.5", "--block", "4x4", "--hold", "0.9", "--final-hold", "0.9"),
+            "leave no step in which to prune",
+        ),
         (("--density", "0.5", "--block", "4x4", "--epochs", "1", "--max-length", "99"), "--max-length must be 2 to 40"),
         (("--density", "0.5", "--teacher", "words"), "--teacher words has another vocabulary than the model"),
         (("--density", "0.5", "--teacher", "answers"), "the teacher's head is question-answering"),
         (("--density", "0.5", "--teacher", "classes"), "the teacher has 3 classes, the student 2"),
         (("--density", "0.5", "--teacher", "nowhere/at/all"), "nowhere/at/all is not a checkpoint folder"),
-        (
-            (
-                "--density",
-                "1.5",
-            ),
-            "density must be",
-        ),
+        (("--density", "1.5"), "density must be"),
+        (("--density", "0.5", "--latency-table", "t.json"), "measured prices are for --speedup; got --density"),
     ],
 )
 def test_bad_input_is_one_line(project, slimbert, arguments, message):

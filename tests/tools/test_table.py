@@ -67,10 +67,6 @@ def test_prune_weighs_the_tables_of_several_scenarios(slimbert, project):
         (("--speedup", "2", "--scenario-weights", "2,1"), "got 2 weights for 0 tables"),
         (("--speedup", "2", "--latency-table", "table.json", "--scenario-weights", "x"), "such as 2,1; got 'x'"),
         (("--speedup", "2", "--latency-table", "table.json", "--scenario-weights", "0"), "must be above 0 and finite"),
-        (
-            ("--speedup", "2", "--latency-table", "table.json", "--method", "block-movement"),
-            "--latency-table is not an option of --method block-movement",
-        ),
     ],
 )
 def test_requests_that_contradict_each_other_are_refused(slimbert, project, arguments, message):

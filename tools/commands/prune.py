@@ -13,16 +13,7 @@ from pruning.movement.names import MaskFunction, Variant
 from tools import options
 from tools.console import print_json, say
 
-ONE_SHOT = (
-    "latency_table",
-    "scenario_weights",
-    "reconstruct",
-    "calibration",
-    "ffn_multiple",
-    "shape",
-    "max_drop",
-    "speedups",
-)
+ONE_SHOT = ("reconstruct", "calibration", "ffn_multiple", "shape", "max_drop", "speedups")
 SIZES = ("density", "params", "size_bytes", "shape", "max_drop")
 LESSON = (
     "task",
@@ -124,20 +115,21 @@ def prune(
     length = settings.length_from_options(max_length, task)
     text = settings.settings_from_options(settings.TextSettings, context.params, max_length=length)
     source = settings.settings_from_options(settings.DataSettings, context.params)
+    price = settings.PriceSettings(
+        tables=tuple(latency_table or ()),
+        weights=() if scenario_weights is None else options.numbers(scenario_weights, "--scenario-weights"),
+    )
     if method == BLOCK_MOVEMENT:
         _refuse_given(context, ONE_SHOT, method)
         if task is None:
             raise InputError("block-movement trains: pass --task, and labelled data.")
         lesson = settings.checked_settings(movement.LessonSettings, **_given(context, (*LESSON, "max_length")))
         chosen = settings.checked_settings(movement.MovementSettings, **_given(context, MOVEMENT))
-        facts = movement.prune(model, source, lesson, chosen, target, text, out, resume=resume)
+        size = settings.PruneSettings(target=target, price=price)
+        facts = movement.prune(model, source, lesson, chosen, size, text, out, resume=resume)
         say(f"{facts['summary']}\nCheckpoint: {out}")
         print_json(facts)
         return
-    price = settings.PriceSettings(
-        tables=tuple(latency_table or ()),
-        weights=() if scenario_weights is None else options.numbers(scenario_weights, "--scenario-weights"),
-    )
     if method == GRADUAL:
         _refuse_given(context, (*MOVEMENT, *SIZES), method)
         request = settings.checked_settings(
