@@ -11,7 +11,7 @@ from typing import Any
 from transformers import PretrainedConfig
 
 LAYER_NORM, NO_NORM = "layer_norm", "no_norm"
-"""What follows each residual sum: LayerNorm, or only its scale and shift, which costs less."""
+"""What follows each residual sum: LayerNorm, or only its scale and shift."""
 
 
 class CompactBertConfig(PretrainedConfig):

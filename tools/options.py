@@ -189,9 +189,9 @@ Hold = Annotated[float, Option("--hold", help="Part of the steps before pruning 
 FinalHold = Annotated[float, Option("--final-hold", help="Part of the steps at full strength.")]
 FillEpochs = Annotated[int, Option("--fill-epochs", help="Passes over the data after the holes are filled.")]
 NoNorm = Annotated[
-    bool, Option("--no-norm", help="Train LayerNorm away: only its scale and shift stay, which run faster.")
+    bool, Option("--no-norm", help="Train LayerNorm away: only its scale and shift stay. Saved no time on CPUs so far.")
 ]
-Relu = Annotated[bool, Option("--relu", help="Turn the activation into ReLU while training, which runs faster.")]
+Relu = Annotated[bool, Option("--relu", help="Turn the activation into ReLU while training: 3 to 6 % faster at best.")]
 TrainTask = Annotated[str | None, Option("--task", help="Task to train for, such as text-classification.")]
 Teacher = Annotated[str | None, Option("--teacher", help="Model to learn from; default: the dense model itself.")]
 HiddenWeight = Annotated[float, Option("--hidden-weight", help="Weight of the teacher's hidden states in the loss.")]

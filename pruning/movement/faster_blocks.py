@@ -1,4 +1,4 @@
-"""Trade a BERT's building blocks for faster ones while it trains: LayerNorm for NoNorm, GELU for ReLU.
+"""Trade a BERT's building blocks for simpler ones while it trains: LayerNorm for NoNorm, GELU for ReLU.
 
 faster = replace_blocks(model, FasterBlocks(no_norm=True, relu=True), schedule)   # before the optimiser is built
 faster.step(step)                                                                 # before every optimiser step
