@@ -156,6 +156,11 @@ def cuda_device(index: int) -> CudaDevice:
     return CudaDevice(index)
 
 
+def compute_capability(index: int) -> str:
+    """Of a GPU, as TensorRT names it: SM89."""
+    return "SM{}{}".format(*torch.cuda.get_device_capability(index))
+
+
 def missing_cuda() -> str | None:
     """Why PyTorch cannot use a GPU here, in one line; None if it can."""
     if torch.version.cuda is None:

@@ -25,6 +25,9 @@ class OutputMode:
 FEWEST_LINES, SLOW_SECONDS = 50, 5.0
 """Phases with fewer steps print no lines of progress, unless they take longer: they are over soon."""
 
+FILE_WIDTH = 140
+"""Columns of a table in a file or pipe: enough for every figure to stay on its line."""
+
 mode = OutputMode()
 stdout = Console(soft_wrap=True, highlight=False)
 stderr = Console(stderr=True, highlight=False)
@@ -39,7 +42,7 @@ def say(text: str) -> None:
 def show(renderable: object) -> None:
     """A table or panel for people."""
     if not (mode.quiet or mode.as_json):
-        stdout.print(renderable)
+        stdout.print(renderable, width=None if stdout.is_terminal else FILE_WIDTH)
 
 
 def print_json(data: object) -> None:

@@ -9,6 +9,7 @@ from bench.cell import CONTROL
 from bench.frontier import PublishedPoint, Quality
 from bench.ladder import ladder_from_cell
 from bench.report.experiments_report import html_from_experiments, markdown_from_experiments, tables_from_result
+from bench.report.model_rows import model_rows
 from bench.report.plots import RatioPoint, latency_svg, speedup_svg
 from bench.report.render import render
 from bench.report.rows import CellRows, caveats_from_result, columns_from_cells, rows_from_result, tail_note
@@ -137,7 +138,7 @@ def _values(result: BenchResult, cells: tuple[CellRows, ...], extras: Extras) ->
         "ladders": [(x.cell, ladder_from_cell(result, x.cell)) for x in cells] if extras.ladder else [],
         "clock": result.settings.headline_clock,
         "baseline": result.baseline.label,
-        "models": result.models,
+        "models": model_rows(result.models),
         "cells": cells,
         "caveats": caveats_from_result(result, cells),
         "environment": environment_rows(result),

@@ -39,7 +39,7 @@ def _table_from_cell(cell: CellRows, columns: Sequence[Column]) -> Table:
     table = Table(title=escape(str(cell.cell)), title_justify="left", title_style="bold", header_style="dim")
     table.add_column("model", overflow="fold")
     for column in columns:
-        table.add_column(column.name, justify="right" if column.numeric else "left")
+        table.add_column(column.name, justify="right" if column.numeric else "left", overflow="fold")
     table.add_column("verdict", no_wrap=True)
     for row in cell.rows:
         verdict = Text(row.verdict_text, style=VERDICT_STYLES.get(row.verdict_text, "dim"))

@@ -10,6 +10,7 @@ from rich.text import Text
 from bench.experiments.results import Experiments
 from bench.report.experiment_tables import ReportTable, tables_from_experiments
 from bench.report.hardware import hardware_table
+from bench.report.model_rows import model_rows
 from bench.report.render import render
 from bench.result import BenchResult
 
@@ -48,7 +49,7 @@ def html_from_experiments(result: BenchResult) -> str:
         ("libraries", ", ".join(f"{name} {version}" for name, version in machine.versions.items())),
         ("threads", str(result.settings.threads)),
         ("inputs", result.inputs),
-        *((model.label, model.path) for model in result.models),
+        *model_rows(result.models),
     ]
     return render(
         "experiments.html.jinja",

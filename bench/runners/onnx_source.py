@@ -76,12 +76,17 @@ def limits_from_onnx(path: Path, graph: onnx.GraphProto) -> Limits:
 
 def limits_from_config(path: Path) -> Limits | None:
     """What the ``config.json`` beside a file or one folder up says; None without one."""
-    for folder in (path.parent, path.parent.parent):
-        config = folder / "config.json"
-        if config.is_file():
-            values = _read_json(config)
-            return Limits(values.get("vocab_size"), values.get("max_position_embeddings"))
-    return None
+    config = config_beside(path)
+    if config is None:
+        return None
+    values = _read_json(config)
+    return Limits(values.get("vocab_size"), values.get("max_position_embeddings"))
+
+
+def config_beside(path: Path) -> Path | None:
+    """The ``config.json`` beside a file or one folder up; None without one."""
+    found = (folder / "config.json" for folder in (path.parent, path.parent.parent))
+    return next((config for config in found if config.is_file()), None)
 
 
 def _read_json(path: Path) -> dict[str, Any]:

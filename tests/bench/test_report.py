@@ -14,6 +14,7 @@ from rich.console import Console
 from bench.cell import InputShape
 from bench.report.bench_report import html_from_result, markdown_from_result
 from bench.report.console import console_from_result
+from bench.report.model_rows import model_rows
 from bench.report.plots import kept_svg
 from bench.report.run_report import (
     headline_from_report,
@@ -24,6 +25,7 @@ from bench.report.run_report import (
 )
 from bench.report.schema import Metric, report_from_dict
 from bench.report.wording import change_text, metric_text, ms_text, seconds_text, size_text, speedup_text
+from bench.result import BenchModel
 from bench.statistics import Verdict
 from pruning.errors import InputError
 from tests.bench.fakes import fake_report, fake_result
@@ -205,6 +207,13 @@ def test_several_processes_are_part_of_the_method():
 def test_latency_is_plotted_over_a_grid_and_only_there():
     assert "Latency against batch size" in html_from_result(fake_result(cells=2))
     assert "Latency against batch size" not in html_from_result(fake_result(cells=1))
+
+
+def test_reports_identify_the_files_that_were_measured() -> None:
+    rows = dict(model_rows(fake_result().models))
+    assert rows["compact"].startswith("models/candidate-1, 90.9 MB, SHA-256 0000")
+    assert model_rows([BenchModel("baseline", "old", "old/model.onnx")]) == [("old", "old/model.onnx")]
+    assert rows["dense"] in markdown_from_result(fake_result())
 
 
 def test_benchmark_reports_name_every_contestant():

@@ -10,11 +10,12 @@ import torch
 
 from bench.runners import tensorrt_engine
 from bench.runners.base import Limits, Precision, RunnerOptions, Variant
+from bench.runners.onnx_source import limits_from_config
 from bench.runners.registry import load_runner
-from bench.runners.tensorrt_engine import TensorRtRtxRunner, TensorRtRunner
+from bench.runners.tensorrt_engine import EngineRunner, TensorRtRtxRunner, TensorRtRunner
 from exporter.engine.library import TensorRt
 from exporter.engine.load import TensorRtEngine
-from exporter.engine.options import Library
+from exporter.engine.options import EngineOptions, Library
 from pruning.errors import InputError
 from tests.bench.fake_device import FakeDevice
 from tests.exporter.engine.fake_tensorrt import CPU, FakeEngine, FakeStream, FakeTensorRt
@@ -54,9 +55,33 @@ def test_an_engine_of_another_precision_is_refused(tmp_path: Path) -> None:
         TensorRtRtxRunner.prepare(written(tmp_path / "m.engine"), tmp_path, RunnerOptions(dtype=Precision.INT8))
 
 
-def test_anything_else_is_refused(dense: Path, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"runs an engine; .*checkpoint folder. .*slimbert export --to tensorrt"):
-        TensorRtRunner.prepare(dense, tmp_path)
+@pytest.mark.parametrize("source", ["dense", "deployed"])
+@pytest.mark.parametrize("runner_class", [TensorRtRunner, TensorRtRtxRunner])
+def test_checkpoints_and_onnx_files_are_built_on_the_way(
+    runner_class: type[EngineRunner],
+    source: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    request: pytest.FixtureRequest,
+) -> None:
+    built: list[tuple[str, EngineOptions]] = []
+    monkeypatch.setattr(tensorrt_engine, "compute_capability", lambda gpu: f"SM9{gpu}")
+    monkeypatch.setattr(
+        tensorrt_engine, "engine_from_onnx", lambda onnx, target, options: built.append((onnx.suffix, options))
+    )
+    options = RunnerOptions(dtype=None if source == "deployed" else Precision.FP16, gpu=1)
+    engine = runner_class.prepare(request.getfixturevalue(source), tmp_path, options)
+    assert engine == tmp_path / "model.engine"
+    assert limits_from_config(engine) == Limits(29, 40)
+    ((suffix, found),) = built
+    assert (suffix, found.library) == (".onnx", runner_class.library)
+    assert found.precision == ("fp32" if source == "deployed" else "fp16")
+    assert found.targets == (("SM91",) if runner_class is TensorRtRtxRunner else ())
+
+
+def test_precisions_that_need_text_are_not_built_on_the_way(dense: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"on the way in fp32 or fp16, not in int8. .*slimbert export --to tensorrt"):
+        TensorRtRunner.prepare(dense, tmp_path, RunnerOptions(dtype=Precision.INT8))
 
 
 def test_a_missing_library_names_its_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
