@@ -1,4 +1,4 @@
-"""Probes in int8: what `slimbert export --dtype int8` makes of such graphs, without the text that would prove them."""
+"""Probes in int8: what an int8 artifact has of such graphs, without the text that would prove them."""
 
 from __future__ import annotations
 
