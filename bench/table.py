@@ -19,7 +19,7 @@ from bench.runners.ort_cpu import OrtCpuRunner
 from bench.runners.registry import runner_class_from_runtime
 from bench.table_fit import fit_row, low_ms, residual_share
 from bench.table_int8 import quantise_probe
-from bench.table_probes import Probe, floor_shape, probe_model, random_shapes, row_probes, save_probe
+from bench.table_probes import Probe, RowProbes, floor_shape, probe_model, random_shapes, row_probes, save_probe
 from bench.table_samples import TableSamples
 from bench.timer import THREAD, WALL, BlockTimer, time_calls
 from exporter.int8.source import ProductKind
@@ -154,43 +154,64 @@ def measure_table(
     Raises:
         InputError: if the runtime is not available, or not in this precision, or ``previous`` is of another table.
     """
-    identity, arch = identity_from_model(model, settings), arch_from_model(model)
-    first_token = serves_first_token(identity.runtime, identity.head)
-    rows = row_probes(identity.heads, identity.ffn, first_token=first_token)
-    shapes = [arch, *random_shapes(arch, CHECKED_SHAPES, settings.seed)]
-    floor, *whole = (
-        Probe(identity.head, shape.layers, model.config.vocab_size)
-        for shape in (floor_shape(arch, first_token=first_token), *shapes)
-    )
-    parts = [probe for row in rows.values() for probe in (row.base, *row.probes)]
-    probes = tuple(dict.fromkeys([*parts, floor, *whole]))
-    samples = TableSamples(identity, settings.clock, settings.seed, probes)
+    layout = _layout(model, settings)
+    samples = TableSamples(identity_from_model(model, settings), settings.clock, settings.seed, layout.probes)
     if previous is not None:
         previous.require_continues(samples)
         samples = previous
     if len(samples.blocks_ms) < settings.blocks:
         samples = _time_probes(model, samples, settings, _Watch(progress, keep), time_block)
+    return _table_from_samples(samples, layout)
+
+
+@dataclass(frozen=True)
+class _Layout:
+    """The probes of a table: rows by name, the model of empty sublayers, and whole shapes, the dense one first."""
+
+    rows: Mapping[str, RowProbes]
+    shapes: Sequence[ArchSpec]
+    floor: Probe
+    whole: Sequence[Probe]
+
+    @property
+    def probes(self) -> tuple[Probe, ...]:
+        """Each once."""
+        parts = [probe for row in self.rows.values() for probe in (row.base, *row.probes)]
+        return tuple(dict.fromkeys([*parts, self.floor, *self.whole]))
+
+
+def _layout(model: PreTrainedModel, settings: TableSettings) -> _Layout:
+    head, arch = head_from_model(model), arch_from_model(model)
+    first_token = serves_first_token(settings.runtime, head)
+    shapes = [arch, *random_shapes(arch, CHECKED_SHAPES, settings.seed)]
+    floor, *whole = (
+        Probe(head, shape.layers, model.config.vocab_size)
+        for shape in (floor_shape(arch, first_token=first_token), *shapes)
+    )
+    return _Layout(row_probes(max(arch.heads), max(arch.ffn), first_token=first_token), shapes, floor, whole)
+
+
+def _table_from_samples(samples: TableSamples, layout: _Layout) -> LatencyTable:
     times = {probe: low_ms(found) for probe, found in samples.by_probe().items()}
-    fitted = {name: fit_row(row, times) for name, row in rows.items()}
+    fitted = {name: fit_row(row, times) for name, row in layout.rows.items()}
     last_heads, last_ffn = (_optional_row(fitted, name) for name in ("last_heads", "last_ffn"))
+    one_head = last_heads.ms[1] if last_heads and samples.identity.heads else 0.0
     table = LatencyTable(
-        identity=identity,
-        clock=settings.clock,
+        identity=samples.identity,
+        clock=samples.clock,
         heads=fitted["heads"][0],
         ffn=fitted["ffn"][0],
         last_heads=last_heads,
         last_ffn=last_ffn,
-        floor_ms=max(times[floor] - (last_heads.ms[1] if last_heads and identity.heads else 0.0), 0.0),
+        floor_ms=max(times[layout.floor] - one_head, 0.0),
         residual=residual_share(fitted),
         checks=(),
     )
-    return _with_checks(table, arch, shapes, [times[probe] for probe in whole])
+    return _with_checks(table, layout.shapes, [times[probe] for probe in layout.whole])
 
 
-def _with_checks(
-    table: LatencyTable, arch: ArchSpec, shapes: Sequence[ArchSpec], measured: Sequence[float]
-) -> LatencyTable:
-    prices = table.prices(arch)
+def _with_checks(table: LatencyTable, shapes: Sequence[ArchSpec], measured: Sequence[float]) -> LatencyTable:
+    prices = table.prices(shapes[0])
     checks = [ShapeCheck(str(x), prices.total(x), ms) for x, ms in zip(shapes, measured, strict=True)]
     values = {**vars(table), "checks": tuple(checks)}
     return LatencyTable(**values)
