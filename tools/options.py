@@ -132,7 +132,9 @@ LatencyTables = Annotated[
 ]
 RunLatencyTable = Annotated[
     str | None,
-    Option("--latency-table", help="--price measured, with this file of slimbert table instead of a new measurement."),
+    Option(
+        "--latency-table", help="--price measured, with this file of slimbert bench table instead of a new measurement."
+    ),
 ]
 PriceName = Annotated[
     str | None,

@@ -44,7 +44,7 @@ def frontier(
     blocks: options.Blocks = 30,
     warmup_seconds: options.WarmupSeconds = 1.0,
     clock: options.ClockName = "wall",
-    max_length: options.MaxLength = 128,
+    max_length: options.MaxLength = None,
     resume: options.Resume = False,
     ray: options.UseRay = False,
     address: options.RayAddress = None,
