@@ -135,6 +135,19 @@ def test_a_missed_request_and_a_failed_parity_are_said():
     assert "beyond the tolerance: onnx/model.onnx" in text
 
 
+def test_a_request_in_time_that_was_missed_is_not_called_flops():
+    measured = {"value": 3.95, "ci95": (3.8, 4.1)}
+    report = fake_report(requested_speedup=4.0)
+    report["measured_speedup"] |= {"value": 3.9, "ci95": (3.85, 3.95)}
+    report["speed_rounds"] = [{"asked": 4.0, "predicted": 4.0, "measured": measured, "kept": True}]
+    text = markdown_from_report(report)
+    assert (
+        "4x was asked for in measured time; this measurement, with more blocks than those of the rounds, is 2.5%"
+        in text
+    )
+    assert "FLOPs; in time" not in text
+
+
 def test_a_busy_machine_is_said_once():
     bench = fake_result(load=3.0)
     text = html_from_report(fake_report(bench), bench)
