@@ -107,11 +107,12 @@ def interval_bar(value: float, error: float | None) -> Bar:
     return Bar(value, value - half, value + half)
 
 
+def mean_bar(bars: Sequence[Bar]) -> Bar:
+    """The mean of at least one value; its bar reaches from the lowest end to the highest."""
+    return Bar(fmean(x.value for x in bars), min(x.low for x in bars), max(x.high for x in bars))
+
+
 def _point(trials: Sequence[TrialResult]) -> SweepPoint:
     speedups, metrics = [x.speedup for x in trials if x.speedup], [x.metric for x in trials if x.metric]
     first = trials[0]
-    return SweepPoint(first.method, first.requested, len(trials), _envelope(speedups), _envelope(metrics))
-
-
-def _envelope(bars: Sequence[Bar]) -> Bar:
-    return Bar(fmean(x.value for x in bars), min(x.low for x in bars), max(x.high for x in bars))
+    return SweepPoint(first.method, first.requested, len(trials), mean_bar(speedups), mean_bar(metrics))

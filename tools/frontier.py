@@ -10,7 +10,7 @@ from typing import Any
 
 from bench.report.sweep_report import html_from_sweep, markdown_from_sweep
 from bench.runners.registry import RUNNERS
-from bench.sweep import Bar, Sweep, TrialResult
+from bench.sweep import Bar, Sweep, TrialResult, mean_bar
 from bench.table import measure_table
 from pruning.atomic import write_json, write_text
 from pruning.checkpoint import load_checkpoint
@@ -112,12 +112,12 @@ def sweep_from_records(records: Sequence[dict[str, Any]]) -> Sweep:
         InputError: if no trial could be run; the first reason is named.
     """
     trials = tuple(TrialResult.from_dict(record["result"]) for record in records)
-    measured = next((record for record in records if record["dense"] is not None), None)
-    if measured is None:
+    measured = [record for record in records if record["dense"] is not None]
+    if not measured:
         raise InputError(f"every trial was refused; the first: {trials[0].refused}")
-    dense = measured["dense"]
-    bar = Bar(dense["value"], dense["low"], dense["high"])
-    return Sweep(dense["name"], dense["n"], bar, measured["where"], trials)
+    scores = [record["dense"] for record in measured]  # they differ where each seed holds out other rows
+    bar = mean_bar([Bar(x["value"], x["low"], x["high"]) for x in scores])
+    return Sweep(scores[0]["name"], scores[0]["n"], bar, measured[0]["where"], trials)
 
 
 def command_from_grid(base: RunSettings, grid: Grid, out: Path) -> str:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import chdir
 from dataclasses import dataclass
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 from pruning.errors import InputError
@@ -52,7 +54,8 @@ def run_on_ray(jobs: Sequence[TrialJob], cluster: RayCluster, done: Done) -> lis
     try:
         _check_room(ray.cluster_resources(), cluster)
         remote = ray.remote(num_cpus=cluster.cpus, num_gpus=cluster.gpus, max_retries=0)(run_apart)
-        waiting = {remote.remote(job): index for index, job in enumerate(jobs)}
+        here = Path.cwd()  # what the user typed is relative to it
+        waiting = {remote.remote(job, here): index for index, job in enumerate(jobs)}
         records: dict[int, dict[str, Any]] = {}
         while waiting:
             (ready,), _ = ray.wait(list(waiting), num_returns=1)
@@ -65,10 +68,16 @@ def run_on_ray(jobs: Sequence[TrialJob], cluster: RayCluster, done: Done) -> lis
             ray.shutdown()
 
 
-def run_apart(job: TrialJob) -> dict[str, Any]:
-    """A trial on CPUs of its own, in a process that has nobody to talk to."""
+def run_apart(job: TrialJob, folder: Path) -> dict[str, Any]:
+    """A trial on CPUs of its own, in a process that has nobody to talk to; paths are relative to ``folder``.
+
+    Raises:
+        InputError: if this machine does not have the folder.
+    """
+    if not folder.is_dir():
+        raise InputError(f"a node of the Ray cluster has no {folder}. Work in a folder that all nodes share.")
     console.mode.quiet = True
-    with leased_cpus(job.threads):
+    with chdir(folder), leased_cpus(job.threads):
         return run_trial(job)
 
 

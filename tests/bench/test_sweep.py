@@ -3,7 +3,7 @@
 import pytest
 
 from bench.report.sweep_report import html_from_sweep, markdown_from_sweep
-from bench.sweep import Bar, Sweep, SweepPoint, TrialResult, interval_bar
+from bench.sweep import Bar, Sweep, SweepPoint, TrialResult, interval_bar, mean_bar
 from pruning.errors import InputError
 
 
@@ -34,6 +34,10 @@ def test_a_point_is_the_mean_of_its_seeds_and_its_bar_holds_theirs():
     assert (first.metric.value, first.metric.low, first.metric.high) == pytest.approx((0.87, 0.8404, 0.8996))
     assert [(x.method, x.requested, x.seeds) for x in (second, third)] == [("oneshot", 3.0, 1), ("drop", 1.5, 1)]
     assert SWEEP.refused == (REFUSED,)
+
+
+def test_the_mean_of_bars_reaches_from_end_to_end():
+    assert mean_bar([Bar(1.0, 0.9, 1.1), Bar(2.0, 1.5, 2.2)]) == Bar(1.5, 0.9, 2.2)
 
 
 def test_trials_are_plain_data():

@@ -15,6 +15,7 @@ from tests.tools.tables import quiet_table
 from tools import console, frontier, pipeline, trial_queue
 from tools.settings import DataSettings, PriceSettings, PruneSettings, RunSettings, TargetSettings
 from tools.trial import Trial, TrialJob, run_trial, trials_from_grid
+from tools.trial_queue import run_apart
 
 DATA = ("frontier", "my-bert", "--task", "text-classification", "--data", "reviews.csv", "--out", "grid")
 GRID = ("--speedups", "1.5,2", "--methods", "oneshot,drop", "--seeds", "2")
@@ -178,14 +179,14 @@ class FakeRay:
 
     def remote(self, **needs):
         self.asked.append(needs)
-        return lambda function: SimpleNamespace(remote=lambda job: (function, job))
+        return lambda function: SimpleNamespace(remote=lambda *given: (function, given))
 
     def wait(self, references, num_returns):
         return references[-1:], references[:-1]
 
     def get(self, reference):
-        function, job = reference
-        return function(job)
+        function, given = reference
+        return function(*given)
 
     def shutdown(self):
         self.down += 1
@@ -211,6 +212,12 @@ def test_on_ray_the_results_are_the_same(slimbert, project, runs, ray):
     assert ray.asked == [{"num_cpus": 1, "num_gpus": 0, "max_retries": 0}]
     assert (ray.inits[0]["address"], ray.down) == ("10.0.0.1:6379", 1)
     assert ray.leased == [1] * 8
+
+
+def test_a_node_without_the_folder_is_named(project, runs):
+    job = TrialJob(Trial(Method.DROP, 2.0, 1), base(), project / "grid", 1)
+    with pytest.raises(InputError, match=r"a node of the Ray cluster has no .*nowhere\. Work in a folder that all"):
+        run_apart(job, project / "nowhere")
 
 
 def test_a_cluster_without_room_or_without_ray_is_refused(slimbert, project, runs, ray, monkeypatch):
