@@ -216,7 +216,8 @@ def test_a_profile_beyond_the_positions_is_refused(project, slimbert):
 @pytest.mark.skipif(find_spec("tensorrt_rtx") is None, reason="tensorrt_rtx is not installed")
 def test_an_engine_is_built_without_a_gpu(wide, slimbert):
     arguments = ("export", "wide", "--to", "tensorrt-rtx", "--dtype", "fp16", "--target", "SM86", "--opset", "23")
-    code, out, err = slimbert(*arguments, "--out", "engine", "--json")
+    build = ("--profile", "small=1,1,2:1,16,40", "--optimization-level", "1")
+    code, out, err = slimbert(*arguments, *build, "--out", "engine", "--json")
     assert code == 0, err
     facts = json.loads(out)
     assert (facts["precision"], facts["fusion"]) == ("fp16", "attention fused in 3 of 3 layers")
@@ -229,7 +230,8 @@ def test_an_engine_is_built_without_a_gpu(wide, slimbert):
         "fp16",
         3,
     )
-    assert "b32_s40 (batch 1 to 32, sequence 1 to 40)" in described["profiles"]
+    assert described["profiles"] == ["small (batch 1 to 2, sequence 1 to 40)"]
+    assert described["optimization_level"] == 1
     assert "compute capabilities: SM86" in slimbert("inspect", "engine/model_fp16.engine")[1]
 
 
