@@ -90,6 +90,7 @@ def test_a_single_text_cannot_choose_and_check(wide, slimbert):
 def test_what_stays_in_fp32_is_said(wide, slimbert, monkeypatch):
     code, out, err = slimbert("export", "wide", "--dtype", "fp16", "--out", "deploy")
     assert code == 0, err
+    assert "attention fused in 0 of 3 layers, because standard operators run everywhere; --dialect ort-cpu" in out
     assert re.search(r"\n  all in fp16, largest difference \d\.\de-0\d\n", out)
     monkeypatch.setitem(TOLERANCES, "fp16", 1e-6)
     monkeypatch.setattr("exporter.options.FP32_CHOICES", ((), tuple(Fp32Part)))

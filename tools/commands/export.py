@@ -15,6 +15,8 @@ from pruning.errors import InputError
 from tools import options
 from tools.console import print_json, say
 
+UNFUSED = ", because standard operators run everywhere; --dialect ort-cpu or ort-cuda fuses it for ONNX Runtime"
+
 
 class Format(StrEnum):
     """What can be written."""
@@ -107,7 +109,7 @@ def export(
         facts = exporting.export_engine(checkpoint, request, out)
         say(f"{out / facts['engine']}: {facts['precision']}, {facts['bytes'] / 1e6:.1f} MB, {facts['library']}")
     if "fusion" in facts:
-        say(facts["fusion"])
+        say(facts["fusion"] + (UNFUSED if to is Format.ONNX and dialect is Dialect.STANDARD else ""))
     if push:
         facts["pushed"] = pushing.push(out, push, private=private)
     print_json(facts)
