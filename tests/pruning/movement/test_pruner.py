@@ -74,6 +74,23 @@ def test_trained_model_is_the_same_compact_reloaded_and_in_onnx(variant, tmp_pat
     assert arch_from_model(loaded) == pruner.census().arch
 
 
+def test_answers_to_questions_are_the_same_masked_compact_reloaded_and_in_onnx(tmp_path):
+    pruner = pruner_of(model=fine_bert("question-answering"), aim=target_of(Variant.HYBRID))
+    spread_scores(pruner)
+    pruner.finish()
+    compact = pruner.compact()
+    save_checkpoint(compact, tiny_tokenizer(), tmp_path / "saved")
+    loaded = load_checkpoint(tmp_path / "saved").model
+    onnx_from_model(loaded, tmp_path / "model.onnx")
+    session = ort.InferenceSession(str(tmp_path / "model.onnx"), providers=["CPUExecutionProvider"])
+    batch = tiny_batch(padding="right")
+    tokens = batch["attention_mask"].bool()
+    expected = predict_from_model(pruner.model)(batch)
+    for predict in (predict_from_model(compact), predict_from_model(loaded), predict_from_session(session)):
+        for name in ("start_logits", "end_logits"):
+            torch.testing.assert_close(predict(batch)[name][tokens], expected[name][tokens], rtol=1e-4, atol=1e-4)
+
+
 def test_compact_models_with_empty_sublayers_can_be_pruned_again():
     model = tiny_compact().double()
     pruner = pruner_of(model=model)
