@@ -187,6 +187,7 @@ def _facts(
             "flops_ratio": full / max(step.arch.encoder_flops(text.seq, first_token=first_token), 1),
             "divergence_pruned": step.divergence_pruned,
             "divergence": step.divergence,
+            "kept_training": step.kept_training,
             "steps": step.steps,
             "seconds": dict(step.seconds),
             "metric": _metric(load_checkpoint(step.folder), task, splits, text),
@@ -210,9 +211,12 @@ def summary(facts: Mapping[str, Any]) -> str:
     lines = [] if dense is None else [f"dense: {dense['name']} {dense['value']:.4f}"]
     for x in facts["models"]:
         score = "" if x["metric"] is None else f", {x['metric']['name']} {x['metric']['value']:.4f}"
+        before = f"{x['divergence_pruned']:.4f} before training"
+        if not x["kept_training"]:
+            before = "training did harm and was taken back: train on more texts or at a lower rate"
         lines.append(
-            f"{x['name']}: {x['flops_ratio']:.2f}x fewer encoder FLOPs, divergence {x['divergence']:.4f} "
-            f"({x['divergence_pruned']:.4f} before training){score}: {x['checkpoint']}"
+            f"{x['name']}: {x['flops_ratio']:.2f}x fewer encoder FLOPs, divergence {x['divergence']:.4f} ({before})"
+            f"{score}: {x['checkpoint']}"
         )
     return "\n".join(lines)
 

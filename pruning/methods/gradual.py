@@ -94,7 +94,8 @@ class GradualStep:
     """One model of the family: its checkpoint ``folder`` and how it came about.
 
     Divergences are distances to the teacher on texts that chose nothing and trained nothing: right after pruning, and
-    after training.
+    at the end. ``kept_training`` is False if other held-out texts showed that training had done harm, and it was taken
+    back: too few texts or too high a rate undo what pruning had kept.
     """
 
     name: str
@@ -102,6 +103,7 @@ class GradualStep:
     arch: ArchSpec
     divergence_pruned: float
     divergence: float
+    kept_training: bool
     steps: int
     seconds: Mapping[str, float]
 
@@ -167,7 +169,7 @@ def _run_round(
     loss: Distillation,
     plan: _RoundPlan,
 ) -> None:
-    """Prune, or read what was pruned before a stop; train; write the checkpoint and its record in one move."""
+    """Prune, or read what was pruned before a stop; train; write the better of both and its record in one move."""
     reference = predict_from_model(teacher)
     if not (plan.work / PRUNED / RECORD).is_file():
         _prune(current, plan, calibration)
@@ -179,11 +181,14 @@ def _run_round(
         plan.progress(f"{plan.round.name}: train (loss {value:.3f})", done, total)
 
     run = train(pruned.model, loss, plan.options.training, plan.work / STATES, on_step=on_step)
-    trained = pruned.model.cpu()
-    facts["divergence"] = divergence(reference, predict_from_model(trained), calibration.report)
+    trained, untrained = pruned.model.cpu(), load_checkpoint(plan.work / PRUNED).model
+    after, before = (divergence(reference, predict_from_model(x), calibration.select) for x in (trained, untrained))
+    facts["kept_training"] = after <= before
+    kept = trained if facts["kept_training"] else untrained
+    facts["divergence"] = divergence(reference, predict_from_model(kept), calibration.report)
     facts |= {"steps": run.steps, "seconds": facts["seconds"] | {"train": run.seconds}}
     with atomic_folder(plan.folder) as partial:
-        save_checkpoint(trained, pruned.tokenizer, partial)
+        save_checkpoint(kept, pruned.tokenizer, partial)
         write_json(partial / RECORD, {"schema": 1, "name": plan.round.name, **facts})
     shutil.rmtree(plan.work)
 
@@ -244,6 +249,7 @@ def _read_step(folder: Path) -> GradualStep:
             arch=ArchSpec.from_dict(facts["arch"]),
             divergence_pruned=facts["divergence_pruned"],
             divergence=facts["divergence"],
+            kept_training=facts["kept_training"],
             steps=facts["steps"],
             seconds=facts["seconds"],
         )

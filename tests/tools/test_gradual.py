@@ -70,7 +70,12 @@ def test_in_measured_time_and_with_one_speedup(slimbert, reviews):
     assert out.startswith("1.6x: ")
     dense, small = (arch_from_model(load_checkpoint(reviews / x).model) for x in ("my-bert", "one/1.6x"))
     assert table.prices(dense).total(small) <= table.prices(dense).total(dense) / 1.6
-    assert not torch.equal(weights("one/1.6x")["classifier.weight"], weights("my-bert")["classifier.weight"])
+
+
+def test_training_that_did_harm_is_said(slimbert, reviews):
+    code, out, error = slimbert(*BASE, "--speedup", "1.5", "--learning-rate", "3", "--cpu", "--out", "wild")
+    assert code == 0, error
+    assert "(training did harm and was taken back: train on more texts or at a lower rate)" in out
 
 
 @pytest.mark.parametrize(

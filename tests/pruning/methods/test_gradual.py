@@ -78,7 +78,16 @@ def test_every_round_leaves_a_checkpoint_of_its_shape(setting, family):
 
 
 def test_training_helps(family):
-    assert all(step.divergence < step.divergence_pruned for step in family[1])
+    kept = [step for step in family[1] if step.kept_training]
+    assert kept
+    assert all(step.divergence < step.divergence_pruned for step in kept)
+
+
+def test_training_that_does_harm_is_taken_back(setting, tmp_path):
+    wild = replace(OPTIONS, rounds=ROUNDS[:1], training=replace(OPTIONS.training, learning_rate=3.0, epochs=1))
+    (step,) = run(setting, tmp_path / "out", wild)
+    assert (step.kept_training, step.divergence) == (False, step.divergence_pruned)
+    assert step.steps == 5
 
 
 def test_a_finished_run_is_read_and_not_repeated(setting, family, monkeypatch):
