@@ -203,6 +203,9 @@ def int8_facts(export: Int8Export) -> dict[str, Any]:
 
 
 def _onnx_facts(file: Path, export: OnnxExport) -> dict[str, Any]:
+    lengths = (
+        "right for padding on the right alone; slimbert refuses other masks" if export.form.right_padding else None
+    )
     return {
         "path": file.as_posix(),
         "dtype": str(export.form.dtype),
@@ -212,5 +215,5 @@ def _onnx_facts(file: Path, export: OnnxExport) -> dict[str, Any]:
         "max_abs_diff": max(case.max_abs_diff for case in export.parity),
         "cases": len(export.parity),
         "fp32_parts": list(export.form.fp32_parts),
-        "note": export.fp32_summary,
+        "note": "; ".join(filter(None, (export.fp32_summary, lengths))) or None,
     }

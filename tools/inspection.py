@@ -24,6 +24,9 @@ from pruning.introspect import head_from_model, inner_density
 from tools.model_facts import facts_from_model
 from tools.run_folder import STATE, RunFolder
 
+TENSORS = ("inputs", "outputs")
+"""Facts whose lists are dimensions."""
+
 
 def inspect(path: Path) -> dict[str, Any]:
     """Facts about a checkpoint, an ONNX file or an engine; of a run folder, about its compact checkpoint.
@@ -45,7 +48,11 @@ def inspect(path: Path) -> dict[str, Any]:
 
 def table_from_facts(facts: Mapping[str, Any]) -> Group:
     """The facts for a terminal: a line each, then the layers."""
-    lines = [Text(f"{name.replace('_', ' ')}: {_shown(value)}") for name, value in facts.items() if name != "arch"]
+    lines = [
+        Text(f"{name.replace('_', ' ')}: {_shown(value, ' x ' if name in TENSORS else ', ')}")
+        for name, value in facts.items()
+        if name != "arch"
+    ]
     if facts.get("arch") is None:
         return Group(*lines)
     table = Table("layer", "heads", "FFN neurons", "matrix weights", title_justify="left")
@@ -112,9 +119,11 @@ def _stored_precision(path: Path) -> dict[str, int]:
     return counts
 
 
-def _shown(value: object) -> str:
+def _shown(value: object, separator: str = ", ") -> str:
     if isinstance(value, dict):
-        return ", ".join(f"{key} {_shown(item)}" for key, item in value.items())
-    if isinstance(value, list):
-        return ("; " if any(isinstance(item, str) for item in value) else "x").join(map(str, value))
+        return ", ".join(f"{key} {_shown(item, separator)}" for key, item in value.items())
+    if isinstance(value, list | tuple):
+        return separator.join(map(str, value)) or "none"
+    if isinstance(value, bool) or value is None:
+        return {True: "yes", False: "no", None: "none"}[value]
     return f"{value:,}" if isinstance(value, int) else f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -45,8 +45,9 @@ def export_triton(
     loaded = load_checkpoint(checkpoint)
     make = _make_engine if backend is TritonBackend.TENSORRT else _make_onnx
     with Steps() as steps, steps.stage("export"), TemporaryDirectory(prefix="slimbert-triton-") as scratch:
-        file, graph, options = make(loaded, request, options, Path(scratch))
-        written = write_triton_repository(file, graph, loaded.model.config, loaded.tokenizer, out, options)
+        model = make(loaded, request, options, Path(scratch))
+        options = model.options
+        written = write_triton_repository(model.file, model.graph, loaded.model.config, loaded.tokenizer, out, options)
     return {
         "out": str(out),
         "model": options.name,
@@ -55,6 +56,7 @@ def export_triton(
         "dtype": request.dtype,
         "max_batch": options.max_batch,
         "bytes": written.stat().st_size,
+        "note": model.note,
     }
 
 
@@ -71,23 +73,30 @@ def _options(request: ExportRequest, backend: TritonBackend, name: str) -> Trito
     return TritonOptions(name, backend, InstanceKind.CPU if int8 else KINDS[dialect])
 
 
-def _make_onnx(
-    loaded: Checkpoint, request: ExportRequest, options: TritonOptions, scratch: Path
-) -> tuple[Path, Path, TritonOptions]:
-    """The ONNX file, twice: it says itself what goes in and out."""
+@dataclass(frozen=True)
+class _Model:
+    """What Triton runs, the ONNX file that says what goes in and out, and what is known of the precision."""
+
+    file: Path
+    graph: Path
+    options: TritonOptions
+    note: str | None
+
+
+def _make_onnx(loaded: Checkpoint, request: ExportRequest, options: TritonOptions, scratch: Path) -> _Model:
+    """The ONNX file, which says itself what goes in and out."""
     dtype = Dtype.FP16 if request.dtype == Dtype.FP16 else Dtype.FP32
-    file = onnx_from_model(loaded.model, scratch / "model.onnx", options=replace(request.options, dtype=dtype)).path
+    export = onnx_from_model(loaded.model, scratch / "model.onnx", options=replace(request.options, dtype=dtype))
+    file, note = export.path, export.fp32_summary
     texts = int8_texts(request, loaded)
     if texts is not None:
         quantised = scratch / "model_quantized.onnx"
-        write_int8(loaded, file, quantised, request, texts)
+        note = str(write_int8(loaded, file, quantised, request, texts)["note"])
         file = quantised
-    return file, file, options
+    return _Model(file, file, options, note)
 
 
-def _make_engine(
-    loaded: Checkpoint, request: ExportRequest, options: TritonOptions, scratch: Path
-) -> tuple[Path, Path, TritonOptions]:
+def _make_engine(loaded: Checkpoint, request: ExportRequest, options: TritonOptions, scratch: Path) -> _Model:
     """The engine, the ONNX file it was built from, and the options with its profiles and largest batch."""
     assert request.engine is not None
     precision = request.engine.precision
@@ -95,7 +104,7 @@ def _make_engine(
     built = engine_from_onnx(source, scratch / "model.plan", request.engine)
     profiles = built.record.profiles
     largest = max(profile.batch[2] for profile in profiles)
-    return built.path, source, replace(options, profiles=len(profiles), max_batch=largest)
+    return _Model(built.path, source, replace(options, profiles=len(profiles), max_batch=largest), None)
 
 
 def _name_from_checkpoint(checkpoint: str) -> str:

@@ -120,6 +120,9 @@ def test_export_evaluate_and_inspect_agree(project, slimbert):
     archs = [json.loads(slimbert("inspect", path, "--json")[1])["arch"] for path in ("my-bert", "exported")]
     assert archs[0] == archs[1]
     assert "24" in slimbert("inspect", "my-bert")[1]
+    shown = slimbert("inspect", "exported")[1]
+    assert "inputs: input_ids batch x sequence, " in shown
+    assert "right_padding no" in shown
 
 
 def test_evaluation_against_a_reference(project, slimbert):

@@ -78,6 +78,7 @@ def test_triton_gets_every_precision(wide, slimbert, dtype, kind):  # noqa: F811
     assert code == 0, err
     facts = json.loads(out)
     assert (facts["path"], facts["dtype"], facts["backend"]) == ("wide/1/model.onnx", dtype, "onnxruntime")
+    assert {"fp32": "None", "fp16": "all in fp16", "int8": "dynamic int8 in"}[dtype] in str(facts["note"])
     assert f"kind: {kind}" in (wide / "repository" / "wide" / "config.pbtxt").read_text()
     weights = describe_onnx(wide / "repository" / facts["path"]).precisions
     assert {"fp32": "FLOAT", "fp16": "FLOAT16", "int8": "INT8"}[dtype] in weights

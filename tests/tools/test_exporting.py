@@ -128,7 +128,9 @@ def test_dynamic_int8_for_cuda_is_refused(wide, slimbert):
 def test_right_padding_is_kept_from_other_masks(wide, slimbert):
     arguments = ("export", "wide", "--right-padding", "--out", "deploy")
     assert "right_padding needs the dialect" in refused(slimbert(*arguments))
-    assert slimbert(*arguments, "--dialect", "ort-cpu")[0] == 0
+    code, out, _ = slimbert(*arguments, "--dialect", "ort-cpu")
+    assert (code, "right for padding on the right alone" in out) == (0, True)
+    assert "right for padding on the right alone" in (wide / "deploy" / "README.md").read_text()
 
 
 def test_first_token_and_mean_pooling(wide, slimbert):
@@ -233,7 +235,9 @@ def test_an_engine_is_built_without_a_gpu(wide, slimbert):
     )
     assert described["profiles"] == ["small (batch 1 to 2, sequence 1 to 40)"]
     assert described["optimization_level"] == 1
-    assert "compute capabilities: SM86" in slimbert("inspect", "engine/model_fp16.engine")[1]
+    shown = slimbert("inspect", "engine/model_fp16.engine")[1]
+    assert "compute capabilities: SM86\n" in shown
+    assert "tf32: no\n" in shown
 
 
 def test_a_broken_promise_is_exit_code_1(wide, slimbert, monkeypatch):

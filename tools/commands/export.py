@@ -105,9 +105,12 @@ def export(
         chosen = backend or TritonBackend.ONNXRUNTIME
         facts = triton_export.export_triton(checkpoint, request, chosen, name, out)
         say(f"{out / facts['path']}: {facts['dtype']}, {facts['bytes'] / 1e6:.1f} MB, {facts['backend']}")
+        if facts["note"]:
+            say(f"  {facts['note']}")
     else:
         facts = exporting.export_engine(checkpoint, request, out)
         say(f"{out / facts['engine']}: {facts['precision']}, {facts['bytes'] / 1e6:.1f} MB, {facts['library']}")
+        say(f"for {', '.join(facts['compute_capabilities'])}")
     if "fusion" in facts:
         say(facts["fusion"] + (UNFUSED if to is Format.ONNX and dialect is Dialect.STANDARD else ""))
     if push:
