@@ -106,7 +106,7 @@ def write_engines(
         for precision in precisions:
             name = f"model_{precision}.engine"
             with shipment.attempt(f"{folder.name}/{name}"), TemporaryDirectory(prefix="slimbert-engine-") as scratch:
-                source = engine_source(checkpoint.model, graph, precision, texts, Path(scratch))
+                source, note = engine_source(checkpoint.model, graph, precision, texts, Path(scratch))
                 built = engine_from_onnx(source, partial / name, replace(options, precision=precision)).record
                 shipment.artifacts.append(
                     {
@@ -115,6 +115,7 @@ def write_engines(
                         "form": f"{built.library} {built.version} for {', '.join(built.compute_capabilities)}",
                         "bytes": built.bytes,
                         "fusion": fusion_summary(built.fused_attention_layers, built.attention_layers),
+                        "note": note,
                     }
                 )
     return shipment

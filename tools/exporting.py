@@ -14,6 +14,7 @@ from exporter.deploy import FP16_FILE, INT8_FILE, ONNX_FILE, write_deploy_graphs
 from exporter.engine.export import engine_from_onnx
 from exporter.engine.library import import_tensorrt
 from exporter.engine.options import EngineOptions, EnginePrecision
+from exporter.int8.choice import choose_qdq_products
 from exporter.int8.chosen import Int8Texts, chosen_int8_from_onnx
 from exporter.int8.draft import Int8Export
 from exporter.int8.options import Int8Options, refuse_dynamic_int8
@@ -100,7 +101,7 @@ def export_engine(checkpoint: str, request: ExportRequest, out: Path) -> dict[st
     loaded = load_checkpoint(checkpoint)
     texts = int8_texts(request, loaded)
     with Steps() as steps, steps.stage("build"), TemporaryDirectory(prefix="slimbert-engine-") as scratch:
-        source = engine_source(loaded.model, request.options, precision, texts, Path(scratch))
+        source, note = engine_source(loaded.model, request.options, precision, texts, Path(scratch))
         with atomic_folder(out) as partial:
             built = engine_from_onnx(source, partial / f"model_{precision}.engine", options)
     return {
@@ -112,6 +113,7 @@ def export_engine(checkpoint: str, request: ExportRequest, out: Path) -> dict[st
         "library": f"{built.record.library} {built.record.version}",
         "bytes": built.record.bytes,
         "seconds": built.record.build_seconds,
+        "note": note,
     }
 
 
@@ -132,15 +134,21 @@ def engine_source(
     precision: EnginePrecision,
     texts: Int8Texts | None,
     scratch: Path,
-) -> Path:
-    """The ONNX file whose precision the engine shall have; int8 is Q/DQ over fp16, calibrated on ``texts``."""
+) -> tuple[Path, str | None]:
+    """The ONNX file with the precision that the engine shall have, and what stayed wider in it.
+
+    Int8 is Q/DQ over fp16, of the products that measure well enough on ``texts``.
+    """
     dtype = Dtype.FP32 if precision == EnginePrecision.FP32 else Dtype.FP16
-    source = onnx_from_model(model, scratch / "model.onnx", options=replace(options, dtype=dtype)).path
+    export = onnx_from_model(model, scratch / "model.onnx", options=replace(options, dtype=dtype))
     if precision != EnginePrecision.INT8:
-        return source
+        return export.path, export.fp32_summary
     assert texts is not None
-    ranges = activation_ranges(source, texts.choice)
-    return qdq_from_onnx(source, scratch / "model_qdq.onnx", ranges, batches=texts.check).path
+    ranges, allowed = activation_ranges(export.path, texts.choice), Int8Options()
+    careful = replace(allowed, tolerance=allowed.tolerance.with_margin())
+    chosen = choose_qdq_products(export.path, ranges, texts.choice, careful).to_options(allowed)
+    quantised = qdq_from_onnx(export.path, scratch / "model_qdq.onnx", ranges, chosen, batches=texts.check)
+    return quantised.path, quantised.summary
 
 
 def check_text(request: ExportRequest) -> None:

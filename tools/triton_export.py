@@ -100,11 +100,11 @@ def _make_engine(loaded: Checkpoint, request: ExportRequest, options: TritonOpti
     """The engine, the ONNX file it was built from, and the options with its profiles and largest batch."""
     assert request.engine is not None
     precision = request.engine.precision
-    source = engine_source(loaded.model, request.options, precision, int8_texts(request, loaded), scratch)
+    source, note = engine_source(loaded.model, request.options, precision, int8_texts(request, loaded), scratch)
     built = engine_from_onnx(source, scratch / "model.plan", request.engine)
     profiles = built.record.profiles
     largest = max(profile.batch[2] for profile in profiles)
-    return _Model(built.path, source, replace(options, profiles=len(profiles), max_batch=largest), None)
+    return _Model(built.path, source, replace(options, profiles=len(profiles), max_batch=largest), note)
 
 
 def _name_from_checkpoint(checkpoint: str) -> str:

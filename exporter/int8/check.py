@@ -7,7 +7,7 @@ what users see. Letters: B batch, S sequence, E hidden.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -45,6 +45,10 @@ class Int8Tolerance:
             if not 0 <= value <= 1:
                 raise InputError(f"the least {name} must be between 0 and 1; got {value}.")
 
+    def with_margin(self) -> Int8Tolerance:
+        """Half of the disagreement allowed: for a choice that other texts are to confirm."""
+        return replace(self, argmax_agreement=(1 + self.argmax_agreement) / 2, cosine=(1 + self.cosine) / 2)
+
 
 @dataclass(frozen=True)
 class Int8Agreement:
@@ -80,7 +84,7 @@ class Int8Error(RuntimeError):
         self.failed = tuple(failed)
         super().__init__(
             f"int8 costs more than the tolerance ({'; '.join(map(str, self.failed))}). "
-            "Leave products in float (choose_products finds which), or allow more."
+            "Leave more products in float, or use fp16."
         )
 
 

@@ -240,6 +240,27 @@ def test_an_engine_is_built_without_a_gpu(wide, slimbert):
     assert "tf32: no\n" in shown
 
 
+@pytest.mark.skipif(find_spec("tensorrt_rtx") is None, reason="tensorrt_rtx is not installed")
+def test_an_int8_engine_says_which_products_measured_well_enough(wide, slimbert):
+    arguments = (
+        "export",
+        "wide",
+        "--to",
+        "tensorrt-rtx",
+        "--dtype",
+        "int8",
+        "--data",
+        "reviews.csv",
+        "--target",
+        "SM86",
+    )
+    code, out, err = slimbert(*arguments, "--profile", "small=1,1,2:1,16,40", "--out", "engine", "--json")
+    assert code == 0, err
+    facts = json.loads(out)
+    assert facts["precision"] == "int8"
+    assert re.match(r"qdq int8 in \d+ of \d+ products.*; logits: relative error 0\.", facts["note"])
+
+
 def test_a_broken_promise_is_exit_code_1(wide, slimbert, monkeypatch):
     def broken(*arguments, **options):
         raise ParityError([Parity("onnx fp32", "one token", 2.0, 1e-4, False)])

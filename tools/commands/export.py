@@ -111,6 +111,8 @@ def export(
         facts = exporting.export_engine(checkpoint, request, out)
         say(f"{out / facts['engine']}: {facts['precision']}, {facts['bytes'] / 1e6:.1f} MB, {facts['library']}")
         say(f"for {', '.join(facts['compute_capabilities'])}")
+        if facts["note"]:
+            say(f"  {facts['note']}")
     if "fusion" in facts:
         say(facts["fusion"] + (UNFUSED if to is Format.ONNX and dialect is Dialect.STANDARD else ""))
     if push:

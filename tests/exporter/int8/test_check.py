@@ -120,3 +120,8 @@ def test_relative_error_must_be_positive(value):
 def test_shares_must_be_between_0_and_1(field, name, value):
     with pytest.raises(InputError, match=rf"the least {name} must be between 0 and 1; got {value}"):
         Int8Tolerance(**{field: value})
+
+
+def test_a_choice_may_spend_half_of_what_the_check_allows():
+    tolerance = Int8Tolerance(relative_error=0.3, argmax_agreement=0.9, cosine=0.8)
+    assert tolerance.with_margin() == Int8Tolerance(relative_error=0.3, argmax_agreement=0.95, cosine=0.9)
