@@ -253,9 +253,19 @@ class _PlannedTrainer(Trainer):
         return 0
 
 
-def _training_arguments(options: TrainingOptions, folder: Path, steps: int) -> TrainingArguments:
+class OneDeviceArguments(TrainingArguments):
+    """Several visible GPUs do not split a batch: replicas of a module would not share what its masks are made from."""
+
+    @property
+    def n_gpu(self) -> int:
+        """One at most."""
+        visible: int = super().n_gpu
+        return min(1, visible)
+
+
+def _training_arguments(options: TrainingOptions, folder: Path, steps: int) -> OneDeviceArguments:
     gpu = torch.cuda.is_available() and not options.cpu
-    return TrainingArguments(
+    return OneDeviceArguments(
         output_dir=str(folder),
         num_train_epochs=1,
         per_device_train_batch_size=options.batch_size,

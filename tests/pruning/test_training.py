@@ -7,13 +7,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from transformers import TrainingArguments
 
 from pruning.batching import encode
 from pruning.config import CompactBertConfig
 from pruning.errors import InputError
 from pruning.heads import HEAD_CLASSES
 from pruning.tasks.text_classification import ClassificationObjective
-from pruning.training import TrainingOptions, batch_plan, newest_state, train
+from pruning.training import OneDeviceArguments, TrainingOptions, batch_plan, newest_state, train
 from tests.tiny import VOCAB, randomise, tiny_bert, tiny_tokenizer
 
 TEXTS = ("a cat sat", "the dog", "a bird flew under the house", "happy", "sad dog ran", "big red tree")
@@ -40,6 +41,16 @@ def test_plan_has_every_example_once_per_epoch_in_another_order() -> None:
     assert epochs[0] != epochs[1]
     assert plan == batch_plan(objective(), FAST)
     assert plan != batch_plan(objective(), TrainingOptions(epochs=3, batch_size=2, seed=1))
+
+
+@pytest.mark.parametrize(("visible", "used"), [(0, 0), (1, 1), (4, 1)])
+def test_a_batch_is_never_split_over_several_gpus(
+    visible: int, used: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(TrainingArguments, "n_gpu", property(lambda arguments: visible))
+    arguments = OneDeviceArguments(output_dir=str(tmp_path), use_cpu=True, per_device_train_batch_size=8)
+    assert arguments.n_gpu == used
+    assert arguments.train_batch_size == 8
 
 
 def test_training_changes_the_model_in_place_and_reports_every_step(tmp_path: Path) -> None:
