@@ -12,7 +12,7 @@ from bench.report.wording import count_text, ms_text, percent_text
 from bench.result import BenchResult
 from bench.statistics import Comparison
 from bench.telemetry.recorded import energy_per_1000_j, variants_ms
-from bench.timer import Latency, samples_for_percentile
+from bench.timer import THREAD, Latency, samples_for_percentile
 
 TAILS = (90, 99)
 WIDE_NOISE = 1.05
@@ -213,9 +213,10 @@ def _rows_from_cell(result: BenchResult, cell: Cell) -> tuple[Row, ...]:
 def _load_caveat(result: BenchResult) -> str | None:
     if not result.loaded:
         return None
+    other_way = "" if result.settings.headline_clock == THREAD.name else ", or use the thread clock"
     return (
         f"Other programs kept {result.other_load:.1f} of {result.environment.cores} cores busy meanwhile. "
-        "Measure again on an idle machine, or use the thread clock."
+        f"Measure again on an idle machine{other_way}."
     )
 
 
