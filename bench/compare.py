@@ -15,7 +15,7 @@ from bench.cell import BASELINE, CONTROL, FULL, Cell, Repetition
 from bench.contestants import InputSource, name_models
 from bench.environment import environment_from_machine
 from bench.process import CellKey, Missing, ProcessJob, Watch, measure_process
-from bench.result import BenchModel, BenchResult, BenchSettings
+from bench.result import TORCH_RUNTIMES, BenchModel, BenchResult, BenchSettings
 from bench.runners.base import Runner
 from bench.runners.registry import runner_class_from_runtime
 from bench.telemetry.recorded import ENERGY
@@ -106,8 +106,11 @@ def begin(
         InputError: if a runtime is not available or lacks the GPU that the settings need, or ``previous`` measured
             something else.
     """
-    for runtime in sorted({*settings.runtimes, *(model.runtime for model in models if model.runtime)}):
+    bound = [model.runtime for model in models if model.runtime]
+    for runtime in sorted({*settings.runtimes, *bound}):
         _check_gpu(runner_class_from_runtime(runtime), settings)
+    if settings.compiled and not any(name in TORCH_RUNTIMES for name in (*settings.runtimes, *bound)):
+        raise InputError("--compile is for PyTorch. Add torch-cpu to --runtime, or leave --compile out.")
     inputs = "token ids of real text" if FULL in sources else "random token ids"
     blank = BenchResult(settings, models, (), environment_from_machine(), inputs)
     if previous is None:

@@ -45,6 +45,7 @@ class BenchSettings:
     interpreters converts, loads and measures everything. ``dtype`` is the precision of all models, None what each one
     has; ``mixed_precision`` lets candidates differ from the baseline in it. ``cold_l2`` flushes a GPU's cache before
     each call on its clock; ``energy_seconds`` is the window in which each contestant's energy is measured, 0 for none.
+    ``compiled`` lets torch-cpu compile each model for each shape and take what is faster, as torch-cuda always does.
 
     Raises:
         InputError: if a grid is empty, a number is out of range, or the headline clock cannot be trusted.
@@ -65,6 +66,7 @@ class BenchSettings:
     mixed_precision: bool = False
     cold_l2: bool = False
     energy_seconds: float = 0.0
+    compiled: bool = False
 
     def __post_init__(self) -> None:
         for name in ("runtimes", "batches", "seqs", "workloads"):
@@ -106,7 +108,8 @@ class BenchSettings:
     @property
     def runner_options(self) -> RunnerOptions:
         """How every model is run."""
-        return RunnerOptions(dtype=None if self.dtype is None else Precision(self.dtype))
+        dtype = None if self.dtype is None else Precision(self.dtype)
+        return RunnerOptions(dtype=dtype, compiled=self.compiled)
 
     @property
     def plan(self) -> BlockPlan:

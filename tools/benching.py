@@ -112,7 +112,12 @@ def check_latency_options(settings: BenchSettings, plan: ExperimentPlan) -> None
         InputError: naming the first.
     """
     if Experiment.LATENCY not in plan.names:
-        for option, given in (("--cold-l2", settings.cold_l2), ("--energy", bool(settings.energy_seconds))):
+        asked = {
+            "--cold-l2": settings.cold_l2,
+            "--energy": bool(settings.energy_seconds),
+            "--compile": settings.compiled,
+        }
+        for option, given in asked.items():
             if given:
                 raise InputError(f"{option} belongs to the latency experiment; add latency to --experiment.")
 

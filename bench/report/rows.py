@@ -12,7 +12,7 @@ from bench.report.wording import count_text, ms_text, percent_text
 from bench.result import BenchResult
 from bench.statistics import Comparison
 from bench.telemetry.recorded import energy_per_1000_j, variants_ms
-from bench.timer import THREAD, Latency, samples_for_percentile
+from bench.timer import THREAD, WALL, Latency, samples_for_percentile
 
 TAILS = (90, 99)
 WIDE_NOISE = 1.05
@@ -32,7 +32,8 @@ class Row:
         ideal: how many times fewer encoder FLOPs it needs; None where that is not known.
         tokens_per_second: real tokens, padding left out.
         clocks_ms: median on every clock of a device, by clock; empty on the CPU.
-        variants_ms: on the GPU clock, by variant; empty where a runtime has one way to launch a model.
+        variants_ms: on the clock of the GPU, or real time on a CPU, by variant; empty where a runtime has one way to
+            launch a model.
         energy_1000_j: joules of the GPU for a thousand requests; None where it was not measured.
     """
 
@@ -133,6 +134,7 @@ def columns_from_cells(cells: tuple[CellRows, ...]) -> tuple[Column, ...]:
     """The columns that have something to say: percentiles with enough samples, FLOPs where they are known."""
     rows = [row for cell in cells for row in cell.rows]
     clock = rows[0].latency.clock
+    variants_clock = GPU_CLOCK if GPU_CLOCK in cells[0].cell.clocks else WALL.name
     others = [name for name in rows[0].clocks_ms if name not in (clock, ENQUEUE_CLOCK)]
     optional = (
         (not all(cell.cell.one_runtime for cell in cells), Column("runtime", lambda row: row.runtime, numeric=False)),
@@ -150,7 +152,7 @@ def columns_from_cells(cells: tuple[CellRows, ...]) -> tuple[Column, ...]:
         (bool(rows[0].clocks_ms), Column(f"p50 ({ENQUEUE_CLOCK} clock)", lambda row: row.enqueue_text)),
         (
             any(row.variants_ms for row in rows),
-            Column(f"variants ({GPU_CLOCK} clock)", lambda row: row.variants_text, numeric=False),
+            Column(f"variants ({variants_clock} clock)", lambda row: row.variants_text, numeric=False),
         ),
         (
             any(row.energy_1000_j is not None for row in rows),

@@ -74,12 +74,14 @@ class RunnerOptions:
         dialect: operators of a checkpoint that is exported on the way; None takes the runtime's own.
         variant: how a GPU runtime puts its work on the device; None measures all that it has and takes the fastest.
         gpu: index of the GPU.
+        compiled: torch-cpu: also compile a model for each shape, and take what is faster there.
     """
 
     dtype: Precision | None = None
     dialect: Dialect | None = None
     variant: Variant | None = None
     gpu: int = 0
+    compiled: bool = False
 
 
 DEFAULTS = RunnerOptions()

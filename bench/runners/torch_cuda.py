@@ -14,10 +14,13 @@ from transformers import PreTrainedModel
 from bench.device import Device
 from bench.runners.base import DEFAULTS, Outputs, Precision, RunnerOptions, Variant
 from bench.runners.device_runner import DeviceRunner, gpu_of
-from bench.runners.torch_model import checkpoint_from_artifact, forward, torch_model, traits_from_model
-
-RECOMPILATIONS = 1024
-"""One for each shape of each model. PyTorch's own limit of 8 would end a grid with an error."""
+from bench.runners.torch_model import (
+    allow_recompilations,
+    checkpoint_from_artifact,
+    forward,
+    torch_model,
+    traits_from_model,
+)
 
 
 @final
@@ -37,7 +40,7 @@ class TorchCudaRunner(DeviceRunner):
     ) -> None:
         super().__init__(traits_from_model(model), device, variant)
         self._model = model.to(device.torch_device)
-        torch._dynamo.config.recompile_limit = RECOMPILATIONS
+        allow_recompilations()
         self._compiled = torch.compile(self._model, backend=backend, dynamic=False, fullgraph=True)
 
     @classmethod

@@ -19,6 +19,7 @@ from pruning.introspect import head_from_model
 TORCH_DTYPES = {Precision.FP32: torch.float32, Precision.FP16: torch.float16, Precision.BF16: torch.bfloat16}
 DTYPE_NAMES = {dtype: precision.value for precision, dtype in TORCH_DTYPES.items()}
 BATCH_NAMES = ("input_ids", "attention_mask", "token_type_ids")
+RECOMPILATIONS = 1024
 HEAD_OUTPUTS = {
     "sequence-classification": ("logits",),
     "token-classification": ("logits",),
@@ -39,6 +40,11 @@ def checkpoint_from_artifact(path: Path, runtime: str) -> Path:
         others = "tensorrt or tensorrt-rtx" if kind is Artifact.ENGINE else runtime.replace("torch", "ort")
         raise InputError(f"{runtime} runs a checkpoint folder; {path} is {kind.value}. Use {others} for it.")
     return path
+
+
+def allow_recompilations() -> None:
+    """Let ``torch.compile`` specialise to every shape of every model of a grid; PyTorch's own limit is 8."""
+    torch._dynamo.config.recompile_limit = RECOMPILATIONS
 
 
 def torch_model(checkpoint: Path, dtype: Precision | None) -> PreTrainedModel:

@@ -14,7 +14,7 @@ from bench.telemetry.watch import HardwareRecord
 from pruning.errors import InputError
 
 VARIANTS = "variants_ms"
-"""Key of the device milliseconds by contestant, shape and variant."""
+"""Key of the milliseconds by contestant, shape and variant."""
 
 ENERGY = "energy"
 """Key of the windows in which energy was measured, by contestant."""
@@ -38,7 +38,9 @@ def hardware_records(cell: Cell) -> tuple[HardwareRecord, ...]:
 
 
 def variants_ms(cell: Cell, key: str) -> dict[str, float]:
-    """Milliseconds on the GPU clock by variant: the mean over processes and input shapes. Empty without variants.
+    """Milliseconds on the GPU clock, or real time on a CPU, by variant: the mean over processes and input shapes.
+
+    Empty without variants.
 
     Raises:
         InputError: if a recording is damaged.

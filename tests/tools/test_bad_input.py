@@ -269,6 +269,11 @@ BAD_BENCH = {
         ("my-bert", "my-bert", "--energy", "--experiment", "load"),
         "--energy belongs to the latency experiment",
     ),
+    "a compiler without PyTorch": (("my-bert", "my-bert", "--compile"), "--compile is for PyTorch. Add torch-cpu"),
+    "a compiler without latency": (
+        ("my-bert", "my-bert", "--runtime", "torch-cpu", "--compile", "--experiment", "load"),
+        "--compile belongs to the latency experiment",
+    ),
     "models and samples": (("my-bert", "my-bert", "--from", "bench.json"), "leave the models out"),
     "no samples": (("--from", "missing.json"), "missing.json cannot be read"),
     "foreign samples": (("--from", "my-bert/config.json"), "not a benchmark result of schema 2"),

@@ -45,9 +45,9 @@ def report_of(project):
 def test_a_real_run_reports_requested_predicted_and_measured(slimbert, project, table):
     """What a tiny model measures is noise; that it is measured, and said so, is not."""
     code, _, error = slimbert(*RUN, "1.5")
-    assert code == 0, error
     report = report_of(project)
     kept = next(x for x in report["speed_rounds"] if x["kept"])
+    assert code == (kept["measured"]["value"] < 0.97 * 1.5), error
     dense, small = (arch_from_model(load_checkpoint(project / x).model) for x in ("my-bert", "out/compact"))
     prices = table.prices(dense)
     assert kept["predicted"] == pytest.approx(prices.total(dense) / prices.total(small))

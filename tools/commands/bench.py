@@ -53,6 +53,13 @@ def bench(
     energy: Annotated[
         bool, Option("--energy", help="GPU: also measure joules per 1,000 requests, 2 s of calls per model and cell.")
     ] = False,
+    compiled: Annotated[
+        bool,
+        Option(
+            "--compile",
+            help="torch-cpu: also compile each model for each shape, about a minute each, and take what is faster.",
+        ),
+    ] = False,
     seed: options.Seed = 0,
     data: Annotated[
         str | None, Option("--data", help="Texts to measure on: as for the other commands; default: random token ids.")
@@ -151,6 +158,7 @@ def bench(
             mixed_precision=mixed_precision,
             cold_l2=cold_l2,
             energy_seconds=ENERGY_SECONDS if energy else 0.0,
+            compiled=compiled,
         )
         samples = json_file or SAMPLES
         plan = benching.plan_from_names(

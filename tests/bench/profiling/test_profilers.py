@@ -13,7 +13,7 @@ import torch
 from bench.inputs import random_batches
 from bench.profiling import openvino_profile, tensorrt_profile, torch_profile
 from bench.profiling.breakdown import ProfiledCall, Work, operator_times
-from bench.profiling.openvino_profile import call_from_counters, without_first
+from bench.profiling.openvino_profile import call_from_counters, places_by_operator, without_first
 from bench.profiling.ort_profile import calls_from_events
 from bench.profiling.places import Part, Place
 from bench.profiling.registry import profiler_from_runtime
@@ -24,6 +24,7 @@ from exporter.engine.export import engine_from_onnx
 from exporter.engine.library import TensorRt
 from exporter.engine.load import TensorRtEngine
 from exporter.engine.options import EngineOptions, EnginePrecision, Library
+from exporter.openvino_session import compiled_from_onnx
 from exporter.to_onnx import onnx_from_model
 from pruning.batching import Batch
 from pruning.errors import InputError
@@ -42,9 +43,13 @@ def asked(path: Path, scratch: Path, batches: list[Batch] = BATCHES, **options: 
 
 def require_plausible(calls: tuple[ProfiledCall, ...]) -> None:
     """Every layer and part is there, and no call is shorter than its work."""
+    assert {work.place for work in calls[-1].work_ms} >= LAYER_PARTS | {Place(Part.EMBEDDINGS), Place(Part.HEAD)}
+    require_times(calls)
+
+
+def require_times(calls: tuple[ProfiledCall, ...]) -> None:
+    """One for each batch, and none is shorter than its work."""
     assert len(calls) == len(BATCHES)
-    places = {work.place for work in calls[-1].work_ms}
-    assert places >= LAYER_PARTS | {Place(Part.EMBEDDINGS), Place(Part.HEAD)}
     for call in calls:
         assert 0 < sum(call.work_ms.values()) <= call.total_ms
     assert operator_times(calls).total_ms > 0
@@ -130,12 +135,16 @@ def test_events_are_charged_to_the_call_around_them() -> None:
 
 
 def test_openvino_is_broken_down_by_layer(deployed: Path, tmp_path: Path) -> None:
-    calls = profiler_from_runtime("openvino")(asked(deployed / "onnx" / "model.onnx", tmp_path))
-    require_plausible(calls)
+    """The last layer works on one token: less than the microsecond that the counters tell, now and then."""
+    file = deployed / "onnx" / "model.onnx"
+    places = places_by_operator(compiled_from_onnx(file))
+    assert {*places.values()} >= LAYER_PARTS | {Place(Part.EMBEDDINGS), Place(Part.HEAD)}
+    calls = profiler_from_runtime("openvino")(asked(file, tmp_path))
+    require_times(calls)
     lost = [work for work in calls[0].work_ms if work.place.part is Part.OTHER]
     assert lost == []
     products = {work.place for work in calls[0].work_ms if work.operator == "FullyConnected"}
-    assert products >= {Place(part, layer) for part in (Part.ATTENTION, Part.FFN) for layer in range(3)}
+    assert products >= {Place(part, layer) for part in (Part.ATTENTION, Part.FFN) for layer in range(2)}
 
 
 def test_the_first_call_is_taken_out_of_a_mean() -> None:
