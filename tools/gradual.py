@@ -101,13 +101,13 @@ def prune(
     oneshot, gradual = request
     dense, splits = load_checkpoint(model), load_splits(data.source, seed=text.seed)
     task = None if gradual.task is None else _checked_task(gradual.task, dense, splits)
+    longest = text.longest(dense.model.config, gradual.task)
     calibrating, teaching = _disjoint(splits.train, 2 * oneshot.calibration, text.seed)
     if gradual.max_train_examples is not None:
         teaching = teaching.sample(gradual.max_train_examples, text.seed)
     calibration = calibration_from_rows(
-        dense, calibrating, examples=oneshot.calibration, max_length=text.max_length, seed=text.seed
+        dense, calibrating, examples=oneshot.calibration, max_length=longest, seed=text.seed
     )
-    longest = min(text.max_length, dense.model.config.max_position_embeddings)
     encodings = encode(dense.tokenizer, teaching.texts, teaching.pairs, max_length=longest)
     lesson = Lesson(teacher_from_name(dense, gradual.teacher), encodings)
     origin = {"model": model, "teacher": gradual.teacher or model, "data_sha256": sha256_of(asdict(splits.train))}
@@ -200,7 +200,7 @@ def _facts(
 def _metric(model: Checkpoint, task: Task | None, splits: Splits, text: TextSettings) -> dict[str, Any] | None:
     if task is None:
         return None
-    settings = settings_from_config(model.model.config, max_length=text.max_length)
+    settings = task.settings(model.model.config, text.max_length)
     predict = predict_from_model(model.model)
     return asdict(task.evaluate(predict, model.tokenizer, splits.evaluation, settings).metric)
 

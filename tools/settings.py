@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from transformers import PretrainedConfig
 
 from pruning.arch import ArchSpec
 from pruning.budget import Budget, bytes_budget, density_budget, flops_budget, params_budget
@@ -15,7 +16,7 @@ from pruning.methods.names import Method
 from pruning.tasks.columns import ColumnNames
 from pruning.tasks.registry import task_named
 from pruning.tasks.source import DataSource
-from pruning.tasks.task import USUAL_LENGTH
+from pruning.tasks.task import USUAL_LENGTH, length_from_request
 
 
 class Settings(BaseModel):
@@ -137,9 +138,17 @@ class TextSettings(Settings):
     """Lengths and the rest of what `slimbert prune` takes."""
 
     seq: int = Field(default=128, ge=1)
-    max_length: int = Field(default=128, ge=4)
+    max_length: int | None = Field(default=None, ge=4)
     seed: int = Field(default=0, ge=0)
     with_code: bool = False
+
+    def longest(self, config: PretrainedConfig, task: str | None) -> int:
+        """Tokens of the longest text that a model with this ``config`` is to read.
+
+        Raises:
+            InputError: if more is asked for than it has positions, or the task is unknown.
+        """
+        return length_from_request(config, self.max_length, length_from_options(None, task))
 
 
 class BenchGrid(Settings):

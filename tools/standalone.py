@@ -65,10 +65,11 @@ def prune(
     request.target.chosen()
     dense, searched = load_checkpoint(model), request.target.max_drop is not None
     target = None if searched else _target(dense, request, text.seq)
+    longest = text.longest(dense.model.config, task)
     splits = load_splits(data.source, seed=text.seed)
     search = _search(dense, splits, request, text, task) if searched else None
     calibration = calibration_from_rows(
-        dense, splits.train, examples=request.calibration, max_length=text.max_length, seed=text.seed
+        dense, splits.train, examples=request.calibration, max_length=longest, seed=text.seed
     )
     job = OneShotJob(dense, calibration, request, table_width_step(request), text.seed)
     with Steps() as steps:
@@ -122,7 +123,8 @@ def _search(
     request.price.check(request.target)
     first_token = reads_first_token(dense.model)
     budgets = budgets_from_request(dense.model, request, text.seq, first_token=first_token)
-    return _Search(request.target.max_drop, HeldOut(task, dense, rows, text.max_length), report, budgets)
+    held_out = HeldOut(task, dense, rows, text.longest(dense.model.config, task_name))
+    return _Search(request.target.max_drop, held_out, report, budgets)
 
 
 def _prune_facts(dense: Checkpoint, result: PruneResult, sequence: int) -> dict[str, Any]:

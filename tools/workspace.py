@@ -84,8 +84,7 @@ class Workspace:
 
     def encoded(self, rows: TextData) -> Encodings:
         """Rows as token ids, cut as the run asks for."""
-        longest = min(self.settings.max_length, self.dense.model.config.max_position_embeddings)
-        return encode(self.dense.tokenizer, rows.texts, rows.pairs, max_length=longest)
+        return encode(self.dense.tokenizer, rows.texts, rows.pairs, max_length=self.settings.max_length)
 
     def bench_inputs(self, batch: int, seq: int) -> list[Batch]:
         """Real token ids in batches of exactly this shape."""

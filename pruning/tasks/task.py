@@ -63,6 +63,18 @@ def settings_from_config(
     )
 
 
+def length_from_request(config: PretrainedConfig, asked: int | None, usual: int = USUAL_LENGTH) -> int:
+    """Tokens of the longest text: what was asked for, or else what is usual, as far as the model's positions go.
+
+    Raises:
+        InputError: if more is asked for than the model has positions, or too little for a text.
+    """
+    positions = config.max_position_embeddings
+    if asked is not None and not 1 < asked <= positions:
+        raise InputError(f"--max-length must be 2 to {positions}, the positions of the model; got {asked}.")
+    return int(min(usual, positions) if asked is None else asked)
+
+
 class Task(ABC):
     """Data of one kind and the way answers are scored. Stateless: one instance serves every model."""
 
@@ -77,15 +89,12 @@ class Task(ABC):
     """Tokens that texts, or windows of them, usually get in this task."""
 
     def settings(self, config: PretrainedConfig, max_length: int | None = None) -> EvaluationSettings:
-        """How to feed a model: texts of ``max_length`` tokens, or the task's own, as far as the model's positions go.
+        """How to feed a model: texts of ``max_length`` tokens, or the task's own.
 
         Raises:
-            InputError: if more is asked for than the model has positions, or too little for a text.
+            InputError: as `length_from_request`.
         """
-        positions = config.max_position_embeddings
-        if max_length is not None and not 1 < max_length <= positions:
-            raise InputError(f"--max-length must be 2 to {positions}, the positions of the model; got {max_length}.")
-        return settings_from_config(config, max_length=self.max_length if max_length is None else max_length)
+        return settings_from_config(config, max_length=length_from_request(config, max_length, self.max_length))
 
     @abstractmethod
     def has_truth(self, data: TextData) -> bool:

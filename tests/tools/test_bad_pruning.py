@@ -54,6 +54,13 @@ def test_too_little_text_is_refused(slimbert, project, texts, message):
     assert not (project / "small").exists()
 
 
+@pytest.mark.parametrize("method", [(), ("--method", "gradual")])
+def test_texts_longer_than_the_model_can_read_are_not_asked_for(slimbert, project, method):
+    code, _, error = slimbert("prune", "my-bert", "--data", "reviews.csv", *PRUNE[4:], *method, "--max-length", "41")
+    assert (code, "--max-length must be 2 to 40, the positions of the model; got 41" in error) == (2, True), error
+    assert not (project / "small").exists()
+
+
 @pytest.mark.parametrize(
     ("texts", "message"),
     [

@@ -112,8 +112,7 @@ def prune(
     from tools import gradual, movement, settings, standalone
 
     target = settings.settings_from_options(settings.TargetSettings, context.params, bytes=size_bytes)
-    length = settings.length_from_options(max_length, task)
-    text = settings.settings_from_options(settings.TextSettings, context.params, max_length=length)
+    text = settings.settings_from_options(settings.TextSettings, context.params)
     source = settings.settings_from_options(settings.DataSettings, context.params)
     price = settings.PriceSettings(
         tables=tuple(latency_table or ()),
