@@ -87,7 +87,7 @@ class CompactBertSelfAttention(nn.Module):
         self.query = nn.Linear(config.hidden_size, heads * config.head_dim)
         self.key = nn.Linear(config.hidden_size, heads * config.head_dim)
         self.value = nn.Linear(config.hidden_size, heads * config.head_dim)
-        self.dropout_prob = config.attention_probs_dropout_prob
+        self.dropout = nn.Dropout(config.attention_probs_dropout_prob)
 
     def forward(self, hidden: Tensor, bias: Tensor | None, with_weights: bool) -> tuple[Tensor, Tensor | None]:
         """Concatenated head contexts (B, S, H D) and, on request, the attention weights (B, H, S, S)."""
@@ -96,13 +96,13 @@ class CompactBertSelfAttention(nn.Module):
             linear(hidden).view(shape).transpose(1, 2)  # (B, H, S, D)
             for linear in (self.query, self.key, self.value)
         )
-        dropout = self.dropout_prob if self.training else 0.0
         weights = None
         if with_weights:
             logits = query @ key.transpose(2, 3) / math.sqrt(self.head_dim)  # (B, H, S, S)
-            weights = F.dropout((logits if bias is None else logits + bias).softmax(-1), dropout)
+            weights = self.dropout((logits if bias is None else logits + bias).softmax(-1))
             context = weights @ value
         else:
+            dropout = self.dropout.p if self.training else 0.0
             context = F.scaled_dot_product_attention(query, key, value, attn_mask=bias, dropout_p=dropout)
         return context.transpose(1, 2).flatten(2), weights
 

@@ -13,7 +13,7 @@ import re
 import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -34,6 +34,7 @@ from transformers import logging as hf_logging
 
 from pruning.batching import Batch, bucketed_indices
 from pruning.errors import InputError
+from pruning.modes import without_dropout
 from pruning.objective import Objective
 
 OnStep = Callable[[int, int, float], None]
@@ -58,6 +59,7 @@ class TrainingOptions:
         weight_decay: on matrices only, never on biases and LayerNorm.
         max_grad_norm: gradients are clipped to this norm.
         seed: of the order of the examples, and of dropout.
+        dropout: apply the model's own; a student repeats its teacher better without.
         freeze_word_embeddings: leave the word embeddings as they are; they cost more than the rest of a short step.
         checkpoint_steps: steps between stored states; ``None``: once per epoch.
         cpu: stay on the CPU even if there is a GPU.
@@ -74,6 +76,7 @@ class TrainingOptions:
     weight_decay: float = 0.01
     max_grad_norm: float = 1.0
     seed: int = 0
+    dropout: bool = True
     freeze_word_embeddings: bool = False
     checkpoint_steps: int | None = None
     cpu: bool = False
@@ -140,7 +143,8 @@ def train(
     watcher = _Watcher(on_step)
     newest = newest_state(folder)
     start = time.perf_counter()
-    with _without_progress_bars(), _frozen(model, options.freeze_word_embeddings):
+    dropout = nullcontext() if options.dropout else without_dropout(model)
+    with _without_progress_bars(), _frozen(model, options.freeze_word_embeddings), dropout:
         trainer = _PlannedTrainer(model, _training_arguments(options, folder, steps), objective, plan, watcher)
         trainer.extend(extension or TrainingExtension())
         trainer.train(resume_from_checkpoint=None if newest is None else str(newest))

@@ -59,6 +59,7 @@ class GradualSettings(Settings):
             accumulate=self.accumulate,
             learning_rate=self.learning_rate,
             seed=seed,
+            dropout=False,
             freeze_word_embeddings=True,
             checkpoint_steps=self.checkpoint_steps,
             cpu=self.cpu,

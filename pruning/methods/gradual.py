@@ -68,7 +68,9 @@ class GradualOptions:
     rounds: tuple[Round, ...]
     oneshot: OneshotOptions
     training: TrainingOptions = field(
-        default_factory=lambda: TrainingOptions(epochs=1, learning_rate=8e-5, freeze_word_embeddings=True)
+        default_factory=lambda: TrainingOptions(
+            epochs=1, learning_rate=8e-5, dropout=False, freeze_word_embeddings=True
+        )
     )
     distillation: DistillationOptions = field(default_factory=lambda: DistillationOptions(hidden=1.0))
     origin: Mapping[str, str] = field(default_factory=dict)

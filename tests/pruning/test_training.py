@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
-from transformers import TrainingArguments
+from transformers import PreTrainedModel, TrainingArguments
 
 from pruning.batching import encode
 from pruning.config import CompactBertConfig
@@ -15,6 +16,7 @@ from pruning.errors import InputError
 from pruning.heads import HEAD_CLASSES
 from pruning.tasks.text_classification import ClassificationObjective
 from pruning.training import OneDeviceArguments, TrainingOptions, batch_plan, newest_state, train
+from tests.pruning.compact import tiny_compact
 from tests.tiny import VOCAB, randomise, tiny_bert, tiny_tokenizer
 
 TEXTS = ("a cat sat", "the dog", "a bird flew under the house", "happy", "sad dog ran", "big red tree")
@@ -149,6 +151,21 @@ def test_frozen_word_embeddings_stay_and_thaw(tmp_path: Path) -> None:
     assert torch.equal(words, before)
     assert not torch.equal(model.bert.embeddings.position_embeddings.weight, positions)
     assert words.requires_grad
+
+
+@pytest.mark.parametrize("build", [tiny_bert, tiny_compact])
+def test_without_dropout_a_model_trains_as_one_that_has_none(
+    tmp_path: Path, build: Callable[..., PreTrainedModel]
+) -> None:
+    none = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+    models = {"off": build(num_labels=2), "none": build(num_labels=2, **none), "on": build(num_labels=2)}
+    for name, model in models.items():
+        train(model, objective(), replace(FAST, dropout=name != "off"), tmp_path / name)
+    weights = {name: torch.nn.utils.parameters_to_vector(model.parameters()) for name, model in models.items()}
+    assert torch.equal(weights["off"], weights["none"])
+    assert not torch.allclose(weights["off"], weights["on"])
+    rates = {module.p for module in models["off"].modules() if isinstance(module, torch.nn.Dropout)}
+    assert rates == {0.1}
 
 
 def test_a_diverging_loss_is_refused(tmp_path: Path) -> None:
