@@ -49,7 +49,7 @@ class Way:
 
 
 def main() -> None:
-    """Run what is missing, and write the table of all."""
+    """Run what is missing, and write the table of all so far."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model")
     parser.add_argument("--data", required=True)
@@ -62,8 +62,10 @@ def main() -> None:
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
     options = parser.parse_args()
-    found = [(way, run(way, options)) for way in ways(options)]
-    write_text(options.out, table(found, options))
+    found = []
+    for way in ways(options):
+        found.append((way, run(way, options)))
+        write_text(options.out, table(found, options))
 
 
 def ways(options: argparse.Namespace) -> Iterator[Way]:

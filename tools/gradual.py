@@ -42,7 +42,7 @@ class GradualSettings(Settings):
     speedups: tuple[float, ...]
     task: str | None = None
     teacher: str | None = None
-    hidden_weight: float = Field(default=1.0, ge=0)
+    hidden_weight: float = Field(default=10.0, ge=0)
     max_train_examples: int | None = Field(default=None, ge=1)
     epochs: int = 1
     batch_size: int = 32

@@ -198,6 +198,22 @@ TrainTask = Annotated[str | None, Option("--task", help="Task to train for, such
 Teacher = Annotated[str | None, Option("--teacher", help="Model to learn from; default: the dense model itself.")]
 HiddenWeight = Annotated[float, Option("--hidden-weight", help="Weight of the teacher's hidden states in the loss.")]
 Epochs = Annotated[int, Option("--epochs", help="Passes over the training data.")]
+PruneHiddenWeight = Annotated[
+    float,
+    Option(
+        "--hidden-weight",
+        help="Weight of the teacher's hidden states in the loss.  [default: 0; gradual: 10]",
+        show_default=False,
+    ),
+]
+PruneEpochs = Annotated[
+    int,
+    Option("--epochs", help="Passes over the training data.  [default: 6; gradual: 1 a round]", show_default=False),
+]
+PruneLearningRate = Annotated[
+    float,
+    Option("--learning-rate", help="Peak of the learning rate.  [default: 3e-05; gradual: 8e-05]", show_default=False),
+]
 TrainBatchSize = Annotated[int, Option("--batch-size", help="Examples per pass through the model.")]
 Accumulate = Annotated[int, Option("--accumulate", help="Passes per step.")]
 LearningRate = Annotated[float, Option("--learning-rate", help="Peak of the learning rate.")]

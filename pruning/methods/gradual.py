@@ -72,7 +72,7 @@ class GradualOptions:
             epochs=1, learning_rate=8e-5, dropout=False, freeze_word_embeddings=True
         )
     )
-    distillation: DistillationOptions = field(default_factory=lambda: DistillationOptions(hidden=1.0))
+    distillation: DistillationOptions = field(default_factory=lambda: DistillationOptions(hidden=10.0))
     origin: Mapping[str, str] = field(default_factory=dict)
     resume: bool = True
 
