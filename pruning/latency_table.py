@@ -23,6 +23,8 @@ LARGEST_RESIDUAL = 0.10
 """A table whose measurements are further from a rising curve than this share is noise."""
 LARGEST_ADDITIVITY_ERROR = 0.05
 """Whole models further than this share from the sum of their sublayers make the table doubtful."""
+NOISY = "noisy"
+"""The verdict on a table that is refused."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +54,11 @@ class TableIdentity:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "int8_kinds", tuple(self.int8_kinds))
+
+    @property
+    def scenario(self) -> str:
+        """What runs, and on what inputs."""
+        return f"{self.runtime} {self.dtype}, batch {self.batch}, sequence {self.seq}"
 
     @property
     def command(self) -> str:
@@ -135,7 +142,7 @@ class LatencyTable:
     def verdict(self) -> str:
         """``good``, ``doubtful`` (sublayers do not add up) or ``noisy`` (refused by `require_usable`)."""
         if self.residual > LARGEST_RESIDUAL:
-            return "noisy"
+            return NOISY
         return "doubtful" if self.additivity_error > LARGEST_ADDITIVITY_ERROR else "good"
 
     def require_usable(self) -> None:
@@ -144,7 +151,7 @@ class LatencyTable:
         Raises:
             InputError: if its residual is above `LARGEST_RESIDUAL`.
         """
-        if self.verdict == "noisy":
+        if self.verdict == NOISY:
             raise InputError(
                 f"the latency table is too noisy: a residual of {self.residual:.0%}, at most "
                 f"{LARGEST_RESIDUAL:.0%} is usable. Measure again on a quiet machine: {self.identity.command}"
@@ -263,9 +270,6 @@ def latency_budget(arch: ArchSpec, tables: Sequence[tuple[LatencyTable, float]],
         tuple(np.sum([scale * prices.neurons[i] for prices, scale in shares], axis=0) for i in layers),
         sum(scale * prices.fixed for prices, scale in shares),
     )
-    where = "; ".join(
-        f"{x.runtime} {x.dtype}, batch {x.batch}, sequence {x.seq}, {x.threads} threads"
-        for x in (table.identity for table, _ in tables)
-    )
+    where = "; ".join(f"{x.scenario}, {x.threads} threads" for x in (table.identity for table, _ in tables))
     floor = f"measured time; {combined.fixed:.0%} of it, embeddings, norms and the head, can not be pruned"
     return speedup_budget(arch, combined, speedup, f"time / {speedup:g} on {where}", counted_in=floor)

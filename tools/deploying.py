@@ -20,7 +20,8 @@ from exporter.fused import fusion_summary
 from exporter.int8.check import Int8Error
 from exporter.int8.chosen import Int8Texts, chosen_int8_from_onnx
 from exporter.int8.options import Int8Options
-from exporter.int8.worth import measure_kinds, worthwhile_options
+from exporter.int8.source import ProductKind
+from exporter.int8.worth import KindWorth, measure_kinds, worthwhile_options
 from exporter.options import Dialect, Dtype, GraphOptions
 from exporter.parity import ParityError
 from exporter.to_onnx import OnnxExport, onnx_from_model
@@ -36,7 +37,10 @@ SHORT_BLOCKS, SHORT_WARMUP_SECONDS = 12, 0.3
 
 @dataclass(frozen=True)
 class DeployRequest:
-    """What to deploy, the dense model's folder, the text for int8, and a clock."""
+    """What to deploy, the dense model's folder, the text for int8, and a clock.
+
+    ``int8_kinds`` are the kinds of products to quantise, if that was decided; None: those that the clock finds faster.
+    """
 
     dtypes: tuple[str, ...]
     options: GraphOptions
@@ -44,6 +48,7 @@ class DeployRequest:
     source: Path
     texts: Int8Texts
     compare: Compare
+    int8_kinds: frozenset[ProductKind] | None = None
 
 
 @dataclass
@@ -158,14 +163,11 @@ def _write_fp32(checkpoint: Checkpoint, folder: Path, request: DeployRequest) ->
 
 
 def _write_int8(checkpoint: Checkpoint, folder: Path, request: DeployRequest) -> Facts:
-    """Of the products that are faster in int8 here, as many as the tolerance allows."""
+    """Of the products that are faster in int8 here, or of the kinds decided on, as many as the tolerance allows."""
     source = folder / ONNX_FILE
-    allowed = Int8Options(embeddings=request.embeddings)
-    worths = measure_kinds(source, allowed, request.compare)
-    options = worthwhile_options(allowed, worths)
+    options, worths = _int8_options(source, request)
     reference = predict_from_model(checkpoint.model)
     export = chosen_int8_from_onnx(source, folder / INT8_FILE, options, request.texts, reference)
-    faster = [worth.kind.value for worth in worths if worth.worth_it]
     return {
         "path": INT8_FILE.as_posix(),
         "dtype": "int8",
@@ -173,10 +175,27 @@ def _write_int8(checkpoint: Checkpoint, folder: Path, request: DeployRequest) ->
         "bytes": export.bytes,
         "kinds": {worth.kind.value: _speedup(worth.speedup) for worth in worths},
         **int8_facts(export),
-        "note": f"{export.summary}. Products faster in int8 here: {', '.join(faster)}."
-        if faster
-        else f"{export.summary}. No kind of product is faster in int8 here: this file is smaller, not faster.",
+        "note": f"{export.summary}. {_kinds_note(request, worths)}",
     }
+
+
+def _int8_options(source: Path, request: DeployRequest) -> tuple[Int8Options, tuple[KindWorth, ...]]:
+    """What may be quantised, and what was timed to know."""
+    allowed = Int8Options(embeddings=request.embeddings)
+    if request.int8_kinds is not None:
+        return replace(allowed, kinds=request.int8_kinds), ()
+    worths = measure_kinds(source, allowed, request.compare)
+    return worthwhile_options(allowed, worths), worths
+
+
+def _kinds_note(request: DeployRequest, worths: Sequence[KindWorth]) -> str:
+    if request.int8_kinds is not None:
+        kinds = (kind.value for kind in ProductKind if kind in request.int8_kinds)
+        return f"Kinds of products in int8 as in the latency table: {', '.join(kinds)}."
+    faster = [worth.kind.value for worth in worths if worth.worth_it]
+    if faster:
+        return f"Products faster in int8 here: {', '.join(faster)}."
+    return "No kind of product is faster in int8 here: this file is smaller, not faster."
 
 
 def _facts(file: Path, export: OnnxExport) -> Facts:

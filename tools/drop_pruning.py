@@ -16,9 +16,10 @@ from pruning.methods.oneshot import PruneResult
 from tools.console import Steps
 from tools.drop_search import DropTrial, search_drop
 from tools.held_out import HeldOut
-from tools.measured_pruning import prune_to_target, run_budget, run_table, run_width_step
+from tools.measured_pruning import prune_to_target, run_width_step
 from tools.one_shot import OneShotJob
 from tools.pricing import budgets_from_request
+from tools.run_table import run_budget, run_table
 from tools.workspace import Facts, Workspace
 
 Budgets = Callable[[float], Budget]

@@ -5,13 +5,13 @@ from __future__ import annotations
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from bench.report.sweep_report import html_from_sweep, markdown_from_sweep
 from bench.runners.registry import RUNNERS
 from bench.sweep import Bar, Sweep, TrialResult, mean_bar
-from bench.table import measure_table
 from pruning.atomic import write_json, write_text
 from pruning.checkpoint import load_checkpoint
 from pruning.errors import InputError
@@ -20,8 +20,9 @@ from pruning.owned_folder import check_owner
 from pruning.tasks.registry import task_named
 from pruning.tasks.source import load_splits
 from tools.console import Steps
-from tools.measured_pruning import TABLE_FILE, table_settings
+from tools.latency_tables import measure_usable
 from tools.pipeline import options_from_settings, words_from_options
+from tools.run_table import TABLE_FILE, table_settings
 from tools.settings import RunSettings
 from tools.trial import Trial, TrialJob, read_record, trials_from_grid
 from tools.trial_queue import RayCluster, import_ray, run_in_turn, run_on_ray
@@ -146,13 +147,7 @@ def _with_table(base: RunSettings, out: Path, steps: Steps) -> RunSettings:
     if not price.measured or price.tables:
         return base
     path = out / TABLE_FILE
-    if not path.is_file():
-        model = load_checkpoint(base.model).model
-        table = measure_table(
-            model, table_settings(base), progress=lambda done, total, what: steps.update("table", done, total, what)
-        )
-        table.require_usable()
-        table.save(path)
+    measure_usable(load_checkpoint(base.model).model, table_settings(base), path, partial(steps.update, "table"))
     tables = price.model_copy(update={"tables": (str(path),)})
     return base.model_copy(update={"prune": base.prune.model_copy(update={"price": tables})})
 

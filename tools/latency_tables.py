@@ -6,12 +6,14 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
-from bench.table import TableSettings, measure_table
+from transformers import PreTrainedModel
+
+from bench.table import Progress, TableSettings, measure_table
 from bench.table_samples import read_table_samples, samples_path, write_table_samples
 from exporter.int8.source import ProductKind
 from pruning.checkpoint import load_checkpoint
 from pruning.errors import InputError
-from pruning.latency_table import LatencyTable, load_table
+from pruning.latency_table import NOISY, LatencyTable, load_table
 from tools.console import Steps
 
 
@@ -34,15 +36,45 @@ def measure(model: str, settings: TableSettings, out: Path, *, resume: bool) -> 
     loaded = load_checkpoint(model).model
     with Steps() as steps:
         steps.note(f"keeping samples in {samples} ...")
-        table = measure_table(
-            loaded,
-            settings,
-            lambda done, total, what: steps.update("table", done, total, what),
-            previous=read_table_samples(samples) if resume and samples.exists() else None,
-            keep=partial(write_table_samples, samples),
-        )
+        table = measure_keeping_samples(loaded, settings, samples, partial(steps.update, "table"), resume=resume)
     table.save(out)
     return table
+
+
+def measure_keeping_samples(
+    model: PreTrainedModel, settings: TableSettings, samples: Path, progress: Progress, *, resume: bool
+) -> LatencyTable:
+    """Measure a table and keep every block in a file.
+
+    Args:
+        model: dense or compact BERT that is to be pruned.
+        settings: what to measure.
+        samples: the file.
+        progress: called after each probe that is ready and each block.
+        resume: measure only the blocks that the file lacks.
+
+    Raises:
+        InputError: as `bench.table.measure_table`.
+    """
+    previous = read_table_samples(samples) if resume and samples.exists() else None
+    keep = partial(write_table_samples, samples)
+    return measure_table(model, settings, progress, previous=previous, keep=keep)
+
+
+def measure_usable(model: PreTrainedModel, settings: TableSettings, out: Path, progress: Progress) -> LatencyTable:
+    """The table in a file; if there is none, measure it, going on where an earlier measurement was stopped.
+
+    Raises:
+        InputError: as `bench.table.measure_table`, or if the table is noise; then nothing of it is kept.
+    """
+    if not out.is_file():
+        samples = samples_path(out)
+        table = measure_keeping_samples(model, settings, samples, progress, resume=True)
+        if table.verdict == NOISY:
+            samples.unlink()
+        table.require_usable()
+        table.save(out)
+    return load_table(out)
 
 
 def product_kinds(names: Sequence[str]) -> tuple[ProductKind, ...]:

@@ -8,10 +8,12 @@ from pathlib import Path
 from shutil import copytree
 from tempfile import TemporaryDirectory
 
+from transformers import PreTrainedModel
+
 from bench.compare import compare
 from bench.result import BenchSettings
-from bench.table import TableSettings, identity_from_model, measure_table
-from exporter.fastest import Speedup, faster_onnx_from_model
+from bench.runners.base import Precision
+from exporter.fastest import Compare, Speedup, faster_onnx_from_model
 from exporter.options import Dialect
 from exporter.to_onnx import onnx_from_model
 from pruning.arch import ArchSpec
@@ -20,52 +22,14 @@ from pruning.budget import Budget, largest_speedup
 from pruning.checkpoint import load_checkpoint, save_checkpoint
 from pruning.errors import InputError
 from pruning.introspect import arch_from_model
-from pruning.latency_table import LatencyTable, latency_budget, load_table
+from pruning.latency_table import LatencyTable
 from tools.closed_loop import Round, best_round, next_request, out_of_reach_text, require_reachable
 from tools.deploying import short_compare, speedup_from_result
+from tools.int8_graphs import dense_graph, int8_graph
 from tools.one_shot import OneShotJob, width_step
-from tools.pricing import tables_from_files
+from tools.run_table import run_budget, run_table
 from tools.settings import RunSettings
 from tools.workspace import Facts, Workspace
-
-TABLE_FILE = "latency_table.json"
-THREAD = "thread"
-
-
-def table_settings(settings: RunSettings) -> TableSettings:
-    """The table that fits what a run measures first.
-
-    Raises:
-        InputError: if the run measures several runtimes, or exports in a way that tables do not cover.
-    """
-    grid, export = settings.bench, settings.export
-    if len(grid.runtime) > 1:
-        raise InputError(f"measured prices are for one --runtime; got {', '.join(grid.runtime)}. Choose one.")
-    if not export.first_token:
-        raise InputError("measured prices are for graphs with --first-token. Leave --no-first-token out.")
-    standard = grid.runtime == ("ort-cpu",) and Dialect(export.dialect) == Dialect.STANDARD
-    return TableSettings(
-        runtime=grid.runtime[0],
-        batch=grid.batch[0],
-        seq=grid.seq[0],
-        threads=grid.threads,
-        clock=THREAD if grid.clock == THREAD else "wall",
-        seed=settings.seed,
-        dialect=Dialect.STANDARD if standard else None,
-    )
-
-
-def check_measurable(work: Workspace) -> None:
-    """Refuse what cannot be measured, and a table that is not for what the run measures or ends below the request.
-
-    Raises:
-        InputError: naming the difference, or what is reachable.
-    """
-    model, settings = work.dense.model, work.settings
-    wanted = identity_from_model(model, table_settings(settings))
-    for table in tables_from_files(model, settings.prune.price.tables):
-        table.require_identity(wanted)
-        run_budget(work, table, settings.prune.target.speedup or 1.0)
 
 
 def run_width_step(settings: RunSettings) -> int:
@@ -112,7 +76,12 @@ def prune_in_rounds(work: Workspace) -> Facts:
         copytree(_round_folder(work, best + 1), partial, dirs_exist_ok=True)
     speed_rounds = [{**asdict(x), "kept": index == best} for index, x in enumerate(rounds)]
     notes = _notes(requested, rounds[best], len(rounds), table)
-    return {**found[best]["facts"], "speed_rounds": speed_rounds, "speed_notes": notes}
+    return {**found[best]["facts"], "speed_rounds": speed_rounds, "speed_notes": notes, "speed_target": _target(table)}
+
+
+def _target(table: LatencyTable) -> Facts:
+    """What the speedup is for."""
+    return {name: getattr(table.identity, name) for name in ("runtime", "dtype", "batch", "seq")}
 
 
 def _notes(requested: float, best: Round, rounds: int, table: LatencyTable) -> list[str]:
@@ -136,7 +105,7 @@ def _round(work: Workspace, table: LatencyTable, asked: float, number: int) -> F
     finished = work.folder.facts(name)
     if finished is not None:
         return finished
-    work.steps.note(f"round {number}: asking for {asked:.3f}x")
+    work.steps.note(f"round {number}: asking for {asked:.3f}x on {table.identity.scenario}")
     budget = run_budget(work, table, asked)
     facts = prune_to_target(work, budget, folder)
     arch = arch_from_model(load_checkpoint(folder).model)
@@ -151,45 +120,32 @@ def _round(work: Workspace, table: LatencyTable, asked: float, number: int) -> F
 
 def measured_speedup(work: Workspace, folder: Path) -> Speedup:
     """The checkpoint in ``folder`` against the dense model, as the benchmark of the run will compare them."""
-    settings = _short(work.bench_settings)
+    settings = _first_cell(work.bench_settings)
     if settings.runtimes != ("ort-cpu",):
         result = compare(work.dense.path, [folder], settings, inputs=work.bench_inputs)
         return speedup_from_result(result)
-    timed, model = short_compare(settings, work.bench_inputs), load_checkpoint(folder).model
-    with TemporaryDirectory(dir=work.folder.state, prefix="export-") as scratch:
-        pruned, dense = Path(scratch, "pruned.onnx"), Path(scratch, "dense.onnx")
-        options = work.graph_options
-        if options.dialect == Dialect.STANDARD:
-            onnx_from_model(model, pruned, options=options)
-        else:
-            found = faster_onnx_from_model(model, pruned, timed, options=options)
-            options = replace(options, dialect=Dialect(found.export.form.dialect))
-        onnx_from_model(work.dense.model, dense, options=options)
-        return timed(pruned, dense)
+    model, dtype = load_checkpoint(folder).model, work.settings.headline_dtype
+    timed = short_compare(settings, work.bench_inputs)
+    with TemporaryDirectory(dir=work.folder.state, prefix="export-") as name:
+        scratch = Path(name)
+        pruned, dialect = _fp32_graph(work, model, scratch / "pruned.onnx", timed)
+        if dtype == Precision.INT8:
+            pruned = int8_graph(work, model, pruned, scratch / "pruned-int8.onnx")
+        return timed(pruned, dense_graph(work, dialect, dtype, scratch))
 
 
-def _short(settings: BenchSettings) -> BenchSettings:
+def _fp32_graph(work: Workspace, model: PreTrainedModel, path: Path, timed: Compare) -> tuple[Path, Dialect]:
+    """Written as the export of the run writes it, and its operators."""
+    asked = Dialect(work.settings.export.dialect)
+    options = work.graph_options(asked)
+    if asked == Dialect.STANDARD:
+        return onnx_from_model(model, path, options=options).path, asked
+    found = faster_onnx_from_model(model, path, timed, options=options).export
+    return found.path, Dialect(found.form.dialect)
+
+
+def _first_cell(settings: BenchSettings) -> BenchSettings:
     return replace(settings, batches=settings.batches[:1], seqs=settings.seqs[:1])
-
-
-def run_table(work: Workspace) -> LatencyTable:
-    """The table given, or the one measured in this run."""
-    given = work.settings.prune.price.tables
-    path = Path(given[0]) if given else work.folder.state / TABLE_FILE
-    if not path.is_file():
-        table = measure_table(
-            work.dense.model,
-            table_settings(work.settings),
-            progress=lambda done, total, what: work.steps.update("table", done, total, what),
-        )
-        table.require_usable()
-        table.save(path)
-    return load_table(path)
-
-
-def run_budget(work: Workspace, table: LatencyTable, speedup: float) -> Budget:
-    """The budget of a speedup in the prices of a table of this run."""
-    return latency_budget(work.dense_arch, [(table, 1.0)], speedup)
 
 
 def _requested(work: Workspace) -> float:

@@ -11,7 +11,7 @@ import yaml
 
 from bench.environment import environment_from_machine
 from bench.report.run_report import headline_from_report, html_from_report, markdown_from_report
-from bench.report.schema import ModelFacts, ParityRow, Ratio, RunFacts, SpeedRound, build_report
+from bench.report.schema import ModelFacts, ParityRow, Ratio, RunFacts, SpeedRound, SpeedTarget, build_report
 from bench.result import BenchResult
 from bench.runners.registry import runner_class_from_runtime
 from pruning.atomic import write_json, write_text
@@ -27,9 +27,9 @@ from tools.closed_loop import LARGEST_SHORTFALL
 from tools.console import Steps
 from tools.held_out import POINTS, split_for_choice
 from tools.manifest import MANIFEST, write_manifest
-from tools.measured_pruning import check_measurable
 from tools.pricing import target_from_request
 from tools.run_folder import RunFolder
+from tools.run_table import check_measurable
 from tools.settings import RunSettings
 from tools.stages import STAGES, run_stage
 from tools.workspace import Facts, Workspace, bench_settings
@@ -136,7 +136,8 @@ def missed_text(report: dict[str, Any]) -> str | None:
     requested = report["requested_speedup"]
     if kept is None or kept["measured"]["value"] >= (1 - LARGEST_SHORTFALL) * requested:
         return None
-    return f"The requested speedup of {requested:g} was not reached: {kept['measured']['value']:.3f} was measured."
+    found = f"{kept['measured']['value']:.3f} was measured on {SpeedTarget(**report['speed_target'])}"
+    return f"The requested speedup of {requested:g} was not reached: {found}."
 
 
 def options_from_settings(settings: RunSettings) -> dict[str, Any]:
@@ -204,6 +205,7 @@ def _report(work: Workspace, facts: dict[str, Facts], notes: Sequence[str], comm
         not_shipped=not_shipped(work, facts),
         drop_search=facts["prune"].get("drop_search"),
         speed_rounds=tuple(_speed_round(x) for x in facts["prune"].get("speed_rounds", ())),
+        speed_target=facts["prune"].get("speed_target"),
     )
     models = [ModelFacts(**{key: facts[name][key] for key in MODEL_KEYS}) for name in ("baseline", "evaluate")]
     parity = [ParityRow(**row) for row in facts["parity"]["parity"]]

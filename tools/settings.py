@@ -179,6 +179,11 @@ class ExportSettings(Settings):
         return ("fp32", "fp16", "int8") if self.dtype is None else self.dtype
 
     @property
+    def first_dtype(self) -> str:
+        """The precision that is named first; fp32 if none is."""
+        return self.dtype[0] if self.dtype else "fp32"
+
+    @property
     def engine_dtypes(self) -> tuple[str, ...]:
         """Precisions to build engines of: unless told otherwise, the one that GPUs are best at."""
         return ("fp16",) if self.dtype is None else self.dtype
@@ -201,6 +206,11 @@ class RunSettings(Settings):
     max_length: int = Field(default=128, ge=4)
     seed: int = Field(default=0, ge=0)
     with_code: bool = False
+
+    @property
+    def headline_dtype(self) -> str:
+        """Precision of the speedup that comes first: with measured prices the first that is named, else fp32."""
+        return self.export.first_dtype if self.prune.price.measured else "fp32"
 
 
 def shape_from_file(path: Path, dense: ArchSpec) -> ArchSpec:

@@ -6,29 +6,28 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from bench.compare import compare
 from bench.result import BenchSettings
-from exporter.deploy import FP16_FILE, INT8_FILE
+from bench.runners.base import Precision
+from exporter.deploy import FP16_FILE
 from exporter.engine.options import EnginePrecision, Library
-from exporter.int8.chosen import Int8Texts
-from exporter.options import Dialect, GraphOptions
+from exporter.options import Dialect
 from exporter.ort_session import predict_from_session, session_from_onnx
 from exporter.parity import Parity, ParityError
-from exporter.text_cases import text_batches, texts_to_json
-from exporter.to_onnx import onnx_from_model
+from exporter.text_cases import texts_to_json
 from pruning.atomic import write_json
 from pruning.batching import predict_from_model
 from pruning.tasks.task import Evaluation
 from tools.deploying import DeployRequest, engine_library_options, short_compare, write_artifacts, write_engines
 from tools.drop_pruning import prune_within_drop
+from tools.int8_graphs import dense_graph, run_kinds
 from tools.measured_pruning import prune_in_rounds, prune_to_target
 from tools.model_facts import facts_from_model
 from tools.verification import parity_rows
-from tools.workspace import DEPLOYED_GRAPH, Facts, Workspace
+from tools.workspace import DEPLOYED_GRAPH, INT8_GRAPH, Facts, Workspace
 
-CHOICE_TEXTS = 128
-"""Training texts that choose what int8 leaves in fp32; others than those it is checked on."""
 EVALUATION_THREADS = 2
 
 
@@ -52,16 +51,15 @@ def export(work: Workspace) -> Facts:
     """Write ``deploy/`` and the engines, and the texts that they are checked on."""
     asked = work.settings.export
     write_json(work.folder.texts, texts_to_json(work.parity_texts))
-    options, settings = work.graph_options, work.bench_settings
-    choice = work.encoded(work.splits.train.sample(CHOICE_TEXTS, work.settings.seed))
-    texts = Int8Texts(*(list(text_batches(part).values()) for part in (choice, work.parity_texts)))
+    options = work.graph_options(Dialect(asked.dialect))
     request = DeployRequest(
         dtypes=asked.onnx_dtypes,
         options=options,
         embeddings=asked.quantize_embeddings,
         source=work.dense.path,
-        texts=texts,
-        compare=short_compare(settings, work.bench_inputs),
+        texts=work.int8_texts,
+        compare=short_compare(work.bench_settings, work.bench_inputs),
+        int8_kinds=run_kinds(work) if work.settings.headline_dtype == Precision.INT8 else None,
     )
     shipments = [write_artifacts(work.compact, work.folder.deploy, request)]
     for name in asked.libraries:
@@ -72,7 +70,7 @@ def export(work: Workspace) -> Facts:
                 engine_library_options(Library(name), asked.target),
                 [EnginePrecision(dtype) for dtype in asked.engine_dtypes],
                 graph=replace(options, dialect=Dialect.STANDARD),
-                texts=texts,
+                texts=work.int8_texts,
             )
         )
     return {
@@ -108,47 +106,50 @@ def evaluate(work: Workspace) -> Facts:
     for name in work.shipped_graphs:
         session = session_from_onnx(work.folder.path / name, threads=EVALUATION_THREADS)
         scores[name] = _scores(work.evaluate(predict_from_session(session)))
-    return {**facts_from_model(work.compact.model), **scores[DEPLOYED_GRAPH], "artifacts": scores}
+    return {**facts_from_model(work.compact.model), **scores[work.headline_graph], "artifacts": scores}
 
 
 def bench(work: Workspace) -> Facts:
     """Time the dense model against what is deployed in every cell; the raw samples are the facts.
 
-    In ONNX Runtime the dense model is exported like the pruned one, same operators and options. Where other runtimes
-    are measured too, each runner prepares both checkpoints in its own way.
+    In ONNX Runtime the dense model is exported like the headline's file: same operators, options and precision. Where
+    other runtimes are measured too, each runner prepares both checkpoints in its own way.
     """
     settings = work.bench_settings
     if set(settings.runtimes) != {"ort-cpu"}:
-        return _compare(work, settings, work.dense.path, {"pruned": work.folder.compact})
-    dense = work.folder.state / "dense.onnx"
-    try:
-        onnx_from_model(work.dense.model, dense, options=_deployed_options(work))
-        return _compare(work, settings, dense, {_label(name): work.folder.path / name for name in _timed_graphs(work)})
-    finally:
-        dense.unlink(missing_ok=True)
+        return _compare(work, settings, {"dense": work.dense.path}, {"pruned": work.folder.compact})
+    in_int8 = work.headline_graph == INT8_GRAPH
+    dtype = Precision.INT8 if in_int8 else Precision.FP32
+    with TemporaryDirectory(dir=work.folder.state, prefix="export-") as scratch:
+        dense = dense_graph(work, _deployed_dialect(work), dtype, Path(scratch))
+        candidates = {_label("pruned", name): work.folder.path / name for name in _timed_graphs(work)}
+        return _compare(work, settings, {_label("dense", work.headline_graph): dense}, candidates)
 
 
-def _compare(work: Workspace, settings: BenchSettings, dense: Path, candidates: Mapping[str, Path]) -> Facts:
+def _compare(
+    work: Workspace, settings: BenchSettings, dense: Mapping[str, Path], candidates: Mapping[str, Path]
+) -> Facts:
     def progress(done: int, total: int, what: str) -> None:
         work.steps.update("bench", done, total, what)
 
-    labels, paths = ("dense", *candidates), list(candidates.values())
-    return compare(dense, paths, settings, inputs=work.bench_inputs, labels=labels, progress=progress).to_dict()
+    labels, (baseline, *paths) = (*dense, *candidates), (*dense.values(), *candidates.values())
+    return compare(baseline, paths, settings, inputs=work.bench_inputs, labels=labels, progress=progress).to_dict()
 
 
-def _deployed_options(work: Workspace) -> GraphOptions:
+def _deployed_dialect(work: Workspace) -> Dialect:
     """How the deployed fp32 graph was written."""
     form = next(facts["form"] for facts in work.facts("export")["artifacts"] if facts["path"] == DEPLOYED_GRAPH)
-    return GraphOptions(dialect=Dialect(form), first_token=work.settings.export.first_token)
+    return Dialect(form)
 
 
 def _timed_graphs(work: Workspace) -> list[str]:
-    """fp32 and int8: ONNX Runtime computes fp16 in fp32 on a CPU, where it is no use."""
-    return [name for name in work.shipped_graphs if Path(name).name != FP16_FILE.name]
+    """fp32 and int8, the headline's first: ONNX Runtime computes fp16 in fp32 on a CPU, where it is no use."""
+    timed = [name for name in work.shipped_graphs if Path(name).name != FP16_FILE.name]
+    return sorted(timed, key=lambda name: name != work.headline_graph)
 
 
-def _label(name: str) -> str:
-    return "pruned, int8" if Path(name).name == INT8_FILE.name else "pruned"
+def _label(model: str, graph: str) -> str:
+    return f"{model}, int8" if graph == INT8_GRAPH else model
 
 
 def _failure(row: Facts) -> str:

@@ -102,7 +102,7 @@ def _outcome(job: TrialJob) -> dict[str, Any]:
     bar = Bar(speed["value"], min(low, speed["value"]), max(high, speed["value"]))
     result = replace(asked, speedup=bar, metric=_metric_bar(report["candidate"]["metric"]))
     clock = f"{speed['clock']} clock, {speed['threads']} {'thread' if speed['threads'] == 1 else 'threads'}"
-    where = f"{speed['runtime']}, batch {speed['batch']}, sequence {speed['seq']}, {clock}"
+    where = f"{speed['runtime']} {speed['dtype']}, batch {speed['batch']}, sequence {speed['seq']}, {clock}"
     dense = report["baseline"]["metric"]
     return {
         "result": result.to_dict(),

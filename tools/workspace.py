@@ -8,8 +8,12 @@ from typing import Any
 
 from bench.inputs import input_batches
 from bench.result import BenchSettings
-from exporter.deploy import ONNX_FILE
+from bench.runners.base import Precision
+from bench.runners.ort_cpu import OrtCpuRunner
+from exporter.deploy import INT8_FILE, ONNX_FILE
+from exporter.int8.chosen import Int8Texts
 from exporter.options import Dialect, GraphOptions
+from exporter.text_cases import text_batches
 from pruning.arch import ArchSpec
 from pruning.batching import Batch, Encodings, Predict, encode, predict_from_model
 from pruning.budget import Budget
@@ -26,7 +30,9 @@ from tools.settings import BenchGrid, RunSettings
 
 BENCH_TEXTS = 2000
 PARITY_TEXTS = 128
-DEPLOYED_GRAPH = f"deploy/{ONNX_FILE.as_posix()}"
+CHOICE_TEXTS = 128
+"""Training texts that choose what int8 leaves in fp32; others than those it is checked on."""
+DEPLOYED_GRAPH, INT8_GRAPH = (f"deploy/{file.as_posix()}" for file in (ONNX_FILE, INT8_FILE))
 
 Facts = dict[str, Any]
 
@@ -69,6 +75,18 @@ class Workspace:
         """Token ids of the first evaluation texts."""
         return self.encoded(self.splits.evaluation.subset(range(min(PARITY_TEXTS, len(self.splits.evaluation)))))
 
+    @cached_property
+    def int8_texts(self) -> Int8Texts:
+        """What chooses the products of int8 graphs, and what they are checked on."""
+        choice = self.encoded(self.splits.train.sample(CHOICE_TEXTS, self.settings.seed))
+        return Int8Texts(*(list(text_batches(part).values()) for part in (choice, self.parity_texts)))
+
+    @property
+    def headline_graph(self) -> str:
+        """The deployed file that the headline is about; fp32 if the one that was asked for is not shipped."""
+        in_int8 = self.settings.headline_dtype == Precision.INT8
+        return INT8_GRAPH if in_int8 and INT8_GRAPH in self.shipped_graphs else DEPLOYED_GRAPH
+
     @property
     def shipped_graphs(self) -> list[str]:
         """ONNX files that are deployed, relative to the run folder, fp32 first."""
@@ -100,16 +118,20 @@ class Workspace:
         reference = predict_from_model(self.dense.model)
         return self.task.evaluate(predict, self.dense.tokenizer, data, settings, reference)
 
-    @property
-    def graph_options(self) -> GraphOptions:
-        """How the run's fp32 graph is to be written."""
-        asked = self.settings.export
-        return GraphOptions(dialect=Dialect(asked.dialect), first_token=asked.first_token)
+    def graph_options(self, dialect: Dialect) -> GraphOptions:
+        """How the run's graphs are to be written."""
+        return GraphOptions(dialect=dialect, first_token=self.settings.export.first_token)
 
     @property
     def bench_settings(self) -> BenchSettings:
-        """The benchmark's: what is deployed may be of another precision, and is compared all the same."""
-        return replace(bench_settings(self.settings.bench, self.settings.seed), mixed_precision=True)
+        """The benchmark's: what is deployed may be of another precision, and is compared all the same.
+
+        Checkpoints are run in the headline's precision; ONNX files have their own.
+        """
+        settings = bench_settings(self.settings.bench, self.settings.seed)
+        files = settings.runtimes == (OrtCpuRunner.runtime,)
+        dtype = None if files or self.settings.headline_dtype == Precision.FP32 else self.settings.headline_dtype
+        return replace(settings, mixed_precision=True, dtype=dtype)
 
 
 def bench_settings(grid: BenchGrid, seed: int) -> BenchSettings:

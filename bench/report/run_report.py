@@ -138,7 +138,7 @@ def _speed(report: Report) -> str:
 
 def _conditions(report: Report) -> str:
     speed = report.measured_speedup
-    return f"{speed.runtime} at batch {speed.batch}, sequence {speed.seq}"
+    return f"{speed.runtime} {speed.dtype} at batch {speed.batch}, sequence {speed.seq}"
 
 
 def _rest(report: Report) -> list[str]:

@@ -72,13 +72,14 @@ class MeasuredModel(ModelFacts):
 
 
 class MeasuredSpeedup(_Facts):
-    """The headline: ratio, its interval, the A/A interval it was judged by, and the cell."""
+    """The headline: ratio, its interval, the A/A interval it was judged by, and the candidate's precision and cell."""
 
     value: float
     ci95: tuple[float, float]
     aa95: tuple[float, float]
     verdict: Verdict
     runtime: str
+    dtype: str
     batch: int
     seq: int
     clock: str
@@ -116,7 +117,7 @@ class ArtifactFacts(_Facts):
     ``fusion_speedup`` how much faster the fused graph was than the unfused one; ``kinds`` how much faster int8 is in
     each kind of product; ``quantised`` products in int8, ``left_out`` those left in fp32; ``relative_error`` what int8
     costs on text that chose nothing; ``fp32_parts`` what an fp16 graph keeps in fp32; ``metric_change`` compares with
-    the fp32 file; ``speedup`` with the dense model in fp32, in the headline's cell.
+    the fp32 file; ``speedup`` with the dense model of the headline, in its precision and cell.
     """
 
     path: str
@@ -157,6 +158,18 @@ class SpeedRound(_Facts):
     kept: bool
 
 
+class SpeedTarget(_Facts):
+    """What a requested speedup is for: runtime, precision and input shape of the dense and the pruned model."""
+
+    runtime: str
+    dtype: str
+    batch: int
+    seq: int
+
+    def __str__(self) -> str:
+        return f"{self.runtime} {self.dtype}, batch {self.batch}, sequence {self.seq}"
+
+
 class DropRow(_Facts):
     """A model of a ``speedup``: it loses ``loss_points`` of the metric, with their standard error where it is known."""
 
@@ -186,6 +199,7 @@ class RunFacts(_Facts):
     artifacts: tuple[ArtifactFacts, ...] = ()
     not_shipped: tuple[NotShipped, ...] = ()
     speed_rounds: tuple[SpeedRound, ...] = ()
+    speed_target: SpeedTarget | None = None
     drop_search: DropSearch | None = None
 
 
@@ -203,6 +217,7 @@ class Report(_Facts):
     artifacts: tuple[ArtifactFacts, ...] = ()
     not_shipped: tuple[NotShipped, ...] = ()
     speed_rounds: tuple[SpeedRound, ...] = ()
+    speed_target: SpeedTarget | None = None
     drop_search: DropSearch | None = None
     seconds: dict[str, float]
     environment: dict[str, Any]
@@ -245,6 +260,7 @@ def build_report(
         "artifacts": [artifact.model_dump() for artifact in run.artifacts],
         "not_shipped": [artifact.model_dump() for artifact in run.not_shipped],
         "speed_rounds": [x.model_dump() for x in run.speed_rounds],
+        "speed_target": None if run.speed_target is None else run.speed_target.model_dump(),
         "drop_search": None if run.drop_search is None else run.drop_search.model_dump(),
         "seconds": run.seconds,
         "environment": _environment(bench),
@@ -277,6 +293,7 @@ def _measured_speedup(bench: BenchResult, key: str) -> dict[str, Any]:
         "aa95": (comparison.control.low, comparison.control.high),
         "verdict": comparison.verdict,
         "runtime": cell.runtime,
+        "dtype": cell.dtypes[key],
         "batch": cell.batch,
         "seq": cell.seq,
         "clock": bench.settings.headline_clock,

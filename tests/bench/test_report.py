@@ -73,7 +73,7 @@ def test_report_json_has_the_keys_other_programs_rely_on():
 
 def test_the_headline_states_speed_size_and_accuracy():
     headline = headline_from_report(fake_report())
-    assert re.match(r"1\.\d\dx faster \(95 % interval 1\.\d\d to [12]\.\d\d\) on ort-cpu at batch 1", headline)
+    assert re.match(r"1\.\d\dx faster \(95 % interval 1\.\d\d to [12]\.\d\d\) on ort-cpu fp32 at batch 1", headline)
     assert "29 % smaller" in headline
     assert "accuracy 98.2 % → 97.9 %" in headline
 
