@@ -140,8 +140,8 @@ PriceName = Annotated[
     str | None,
     Option(
         "--price",
-        help="What --speedup counts: flops (the default), or measured: time on this machine, in at most 3 rounds of "
-        "pruning and measuring, which takes minutes longer.",
+        help="What --speedup counts: flops (the default), or measured: time on this machine at the first --batch and "
+        "--seq, in at most 3 rounds of pruning and measuring, which takes minutes longer.",
     ),
 ]
 ScenarioWeights = Annotated[
@@ -280,7 +280,8 @@ Dtypes = Annotated[
     str | None,
     Option(
         "--dtype",
-        help="Precisions beside fp32: fp32, fp16, int8. Default: all that pass; if named, exit 1 if one fails.",
+        help="Precisions beside fp32: fp32, fp16, int8. Default: all that pass; if named, exit 1 if one fails. With "
+        "--price measured, --speedup is for the first that is named, else for fp32.",
     ),
 ]
 RunDialect = Annotated[
