@@ -29,11 +29,12 @@ from onnxscript.rewriter.ort_fusions import optimize_for_ort
 from transformers import BertConfig, BertForSequenceClassification, PreTrainedModel, PreTrainedTokenizerBase
 from transformers import logging as hf_logging
 
-from bench.cell import BASELINE
+from bench.cell import BASELINE, Cell
 from bench.compare import measure
 from bench.contestants import name_models
 from bench.environment import environment_from_machine
 from bench.result import BenchResult, BenchSettings
+from bench.statistics import RatioInterval
 from exporter.describe import describe_onnx
 from exporter.int8.dynamic import int8_from_onnx
 from exporter.int8.options import Int8Options
@@ -306,10 +307,83 @@ def report(options: argparse.Namespace) -> str:
         "Latency is the median in ms; in brackets the speedup over the dense model of the family (our contrib graph, "
         "same run) and its 95 % interval. The error is the largest difference of a logit from PyTorch's over right "
         "padding, left padding and holes; Q/DQ is shown whatever its error. " + options.note,
+        "",
+        *summary(found),
     ]
     for facts in found:
         lines += ["", f"## {facts['name']}", "", ideal_line(facts["ideal"]), "", *table(facts)]
     return "\n".join(lines) + "\n"
+
+
+SUMMARY = (
+    "| model | share of the ideal, batch 1, sequence 128 | batch 8, sequence 128 | ours beside the best other in ONNX "
+    "Runtime | in OpenVINO | int8 over dense fp32, batch 1, sequence 128 |"
+)
+OURS = {"ort-cpu": ("ours, standard", "ours, contrib"), "openvino": ("ours, standard, in OpenVINO",)}
+OTHERS = {
+    "ort-cpu": ("torch.onnx.export", "torch.onnx.export + optimize_for_ort", "optimum O2"),
+    "openvino": ("torch.onnx.export, in OpenVINO",),
+}
+
+
+def summary(found: Sequence[Mapping[str, object]]) -> list[str]:
+    """What the tables say: how near the ideal our fp32 graph comes, and how it stands beside the best other graph."""
+    rows, slower, cells = [], 0, 0
+    for facts in found:
+        measured = Measured(facts)
+        shares = [f"{measured.share(batch):.0%}" for batch in (1, 8)]
+        against = [measured.against_others(runtime) for runtime in OURS]
+        slower += sum(ratio.high < 1 for ratios in against for ratio in ratios)
+        cells += sum(len(ratios) for ratios in against)
+        spread = [f"{min(x.value for x in ratios):.2f}x to {max(x.value for x in ratios):.2f}x" for ratios in against]
+        int8 = measured.speedup("ours, contrib, int8", 1, 128)
+        rows.append(f"| {facts['name']} | " + " | ".join([*shares, *spread, str(int8)]) + " |")
+    return [
+        "## In short",
+        "",
+        SUMMARY,
+        "|---" * 6 + "|",
+        *rows,
+        "",
+        "Ours is what `slimbert run` ships, the faster of standard and contrib; the best other export is the fastest "
+        "of its cell; ratios are paired, the smallest and largest of the four cells. In "
+        f"{slower} of {cells} cells another export is faster beyond the 95 % interval.",
+    ]
+
+
+class Measured:
+    """One subject's results, by the names of the exports."""
+
+    def __init__(self, facts: Mapping[str, object]) -> None:
+        self.results = [BenchResult.from_dict(part) for part in facts["bench"]]  # type: ignore[attr-defined]
+        self.keys = {row["name"]: f"candidate-{i + 1}" for i, row in enumerate(facts["rows"])}  # type: ignore[arg-type]
+        self.ideal: Mapping[str, float] = facts["ideal"]  # type: ignore[assignment]
+
+    @property
+    def cells(self) -> list[tuple[BenchResult, Cell]]:
+        """Every cell with the result that it is of."""
+        return [(result, cell) for result in self.results for cell in result.cells]
+
+    def speedup(self, name: str, batch: int, seq: int) -> RatioInterval:
+        """Over the family's dense model."""
+        result, cell = next(x for x in self.cells if (x[1].batch, x[1].seq) == (batch, seq))
+        return result.comparison(cell, self.keys[name]).ratio
+
+    def share(self, batch: int, seq: int = 128) -> float:
+        """Of the ideal speedup, in fp32."""
+        return max(self.speedup(name, batch, seq).value for name in OURS["ort-cpu"]) / self.ideal[str(seq)]
+
+    def against_others(self, runtime: str) -> list[RatioInterval]:
+        """In each cell, how many times faster ours is than the fastest other export."""
+        ratios = []
+        for result, cell in self.cells:
+            ours, other = (
+                min((self.keys[x] for x in names if x in self.keys), key=lambda key: result.latency(cell, key).p50_ms)
+                for names in (OURS[runtime], OTHERS[runtime])
+            )
+            clock, seed = result.settings.headline_clock, result.settings.seed
+            ratios.append(cell.comparison(ours, clock, seed=seed, against=other).ratio)
+        return ratios
 
 
 def ideal_line(ideal: Mapping[str, float]) -> str:
