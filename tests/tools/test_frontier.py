@@ -7,12 +7,11 @@ from types import SimpleNamespace
 
 import pytest
 
-from bench.table import measure_table
 from pruning.errors import InputError
 from pruning.methods.names import Method
 from tests.tools.conftest import QUICK, write_reviews
 from tests.tools.tables import quiet_table
-from tools import console, frontier, pipeline, trial_queue
+from tools import console, latency_tables, pipeline, trial_queue
 from tools.settings import DataSettings, PriceSettings, PruneSettings, RunSettings, TargetSettings
 from tools.trial import Trial, TrialJob, run_trial, trials_from_grid
 from tools.trial_queue import run_apart
@@ -42,8 +41,8 @@ def runs(monkeypatch):
         metric = {"name": "accuracy", "n": 100, "value": 0.95 - speed / 20}
         return {
             "measured_speedup": {
-                "value": speed, "ci95": [speed - 0.1, speed + 0.1], "runtime": "ort-cpu", "batch": 1, "seq": 16,
-                "clock": "wall", "threads": 1,
+                "value": speed, "ci95": [speed - 0.1, speed + 0.1], "runtime": "ort-cpu", "dtype": "fp32",
+                "batch": 1, "seq": 16, "clock": "wall", "threads": 1,
             },
             "baseline": {"metric": metric | {"value": 0.9}},
             "candidate": {"metric": metric},
@@ -131,8 +130,7 @@ def test_it_needs_labels_and_a_folder_of_its_own(slimbert, project, runs):
 
 def test_a_table_is_measured_once_for_all_trials(slimbert, project, runs, monkeypatch):
     measured, asked = [], []
-    monkeypatch.setattr(frontier, "measure_table", lambda *_, **__: measured.append(1) or quiet_table(project))
-    assert measure_table is not frontier.measure_table
+    monkeypatch.setattr(latency_tables, "measure_table", lambda *_, **__: measured.append(1) or quiet_table(project))
     whole = pipeline.run
     monkeypatch.setattr(pipeline, "run", lambda s, out, **x: asked.append(s.prune.price.tables) or whole(s, out, **x))
     code, _, error = slimbert(*DATA, "--speedups", "2,3", "--seeds", "1", "--price", "measured")
