@@ -52,6 +52,9 @@ class MaskRule(ABC):
     learned: ClassVar[bool] = True
     """Whether training changes the scores; if not, they are magnitudes of weights."""
 
+    binary: ClassVar[bool] = True
+    """Whether the factors of training are 0 or 1 and nothing between."""
+
     start: ClassVar[float] = 0.5
     """The cut at which fresh scores are removed."""
 
@@ -135,7 +138,7 @@ class HardConcrete(MaskRule):
     Source: Louizos et al. 2018, arXiv:1712.01312.
     """
 
-    initial_score, start = L0_INITIAL, 0.9
+    initial_score, start, binary = L0_INITIAL, 0.9, False
     final_cut = -L0_LOW / (L0_HIGH - L0_LOW)  # below it a gate without noise is exactly 0
 
     def levels(self, scores: Tensor) -> Tensor:

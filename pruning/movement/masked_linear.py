@@ -10,11 +10,11 @@ from typing import final
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from pruning.errors import InputError
 from pruning.movement.blocks import BlockShape, block_sums, grid_shape, multiply_blocks
 from pruning.movement.mask_functions import MaskRule
+from pruning.movement.masked_product import MaskedProduct
 
 
 @final
@@ -87,19 +87,14 @@ class MaskedLinear(nn.Linear):
 
     def masked_parameters(self) -> tuple[Tensor, Tensor | None]:
         """Weight (out, in) and bias (out,) as they compute: zero where masked; the bias in rows without a block too."""
-        factors = self.mask()
-        if self.borrowed:
-            factors = factors.t()
-        weight = self.weight if self.pattern is None else self.weight * self.pattern
-        weight = multiply_blocks(weight, factors.to(weight.dtype))
-        if self.bias is None:
-            return weight, None
-        alive = (factors.detach() != 0).any(dim=1)  # (R,)
-        return weight, self.bias * alive.repeat_interleave(self.out_features // len(alive))
+        weight, factors = self._weight_and_factors()
+        return multiply_blocks(weight, factors), self._living_bias(factors)
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., in) to (..., out)."""
-        return F.linear(x, *self.masked_parameters())
+        weight, factors = self._weight_and_factors()
+        binary = self.mask.rule.binary
+        return MaskedProduct.apply(x, weight, self._living_bias(factors), factors, binary)  # type: ignore[no-any-return, no-untyped-call]  # autograd is untyped
 
     @torch.no_grad()
     def magnitudes(self) -> Tensor:
@@ -107,6 +102,18 @@ class MaskedLinear(nn.Linear):
         own = self.weight.t() if self.borrowed else self.weight
         rows, columns = self.mask.scores.shape
         return block_sums(own.abs(), (rows, columns)) * (rows * columns / own.numel())
+
+    def _weight_and_factors(self) -> tuple[Tensor, Tensor]:
+        """The weight (out, in) under the 2:4 pattern alone, and a factor for each of its blocks."""
+        factors = self.mask().to(self.weight.dtype)
+        weight = self.weight if self.pattern is None else self.weight * self.pattern
+        return weight, factors.t() if self.borrowed else factors
+
+    def _living_bias(self, factors: Tensor) -> Tensor | None:
+        if self.bias is None:
+            return None
+        alive = (factors.detach() != 0).any(dim=1)  # (R,)
+        return self.bias * alive.repeat_interleave(self.out_features // len(alive))
 
 
 def two_four_pattern(weight: Tensor) -> Tensor:
