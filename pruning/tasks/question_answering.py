@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import PreTrainedTokenizerBase
 
-from pruning.batching import Batch, Encodings, Predict, bucketed_batches, predict_rows
+from pruning.batching import Batch, Encodings, IndexedBatch, Predict, bucketed_batches, predict_rows
 from pruning.errors import InputError
 from pruning.objective import Objective
 from pruning.tasks.answers import Answers
@@ -17,7 +18,7 @@ from pruning.tasks.spans import Prediction, best_spans, predictions_from_spans
 from pruning.tasks.squad_metric import answer_scores
 from pruning.tasks.task import Evaluation, EvaluationSettings, Metric, Task
 from pruning.tasks.text_data import TextData
-from pruning.tasks.windows import positions_from_answers, require_contexts, windows_from_questions
+from pruning.tasks.windows import Windows, positions_from_answers, require_contexts, windows_from_questions
 
 
 class SpanObjective(Objective):
@@ -95,7 +96,8 @@ class QuestionAnswering(Task):
         """
         truths = _require_answers(data)
         declines = any(not answers for answers in truths)
-        given = _answers(predict, tokenizer, data, settings, declines=declines)
+        prepared = _prepare(tokenizer, data, settings)
+        given = _answers(predict, prepared, declines=declines)
         rows = [
             answer_scores(text, [answer.text for answer in right]) for text, right in zip(given, truths, strict=True)
         ]
@@ -104,7 +106,7 @@ class QuestionAnswering(Task):
         if declines:
             others |= _scores_by_kind(scores, truths)
         if reference is not None:
-            expected = _answers(reference, tokenizer, data, settings, declines=declines)
+            expected = _answers(reference, prepared, declines=declines)
             others["agreement"] = sum(map(str.__eq__, given, expected)) / len(given)
         return Evaluation(Metric("f1", scores[:, 1].mean().item(), len(data)), others, scores)
 
@@ -117,21 +119,30 @@ def answer_questions(
     Raises:
         InputError: if there are no contexts, or the model gives no start and end logits.
     """
-    contexts = require_contexts(data)
+    return _predictions(predict, _prepare(tokenizer, data, settings))
+
+
+@dataclass(frozen=True, eq=False)
+class _Prepared:
+    """Questions as a model takes them: made once for all models that answer them."""
+
+    contexts: Sequence[str]
+    windows: Windows
+    batches: Sequence[IndexedBatch]
+
+
+def _prepare(tokenizer: PreTrainedTokenizerBase, data: TextData, settings: EvaluationSettings) -> _Prepared:
     windows = windows_from_questions(tokenizer, data, max_length=settings.max_length)
-    batches = bucketed_batches(windows.encodings, settings.batch_size)
-    return predictions_from_spans(predict_rows(predict, batches, _spans), windows, contexts)
+    return _Prepared(require_contexts(data), windows, bucketed_batches(windows.encodings, settings.batch_size))
 
 
-def _answers(
-    predict: Predict,
-    tokenizer: PreTrainedTokenizerBase,
-    data: TextData,
-    settings: EvaluationSettings,
-    *,
-    declines: bool,
-) -> list[str]:
-    found = answer_questions(predict, tokenizer, data, settings)
+def _predictions(predict: Predict, prepared: _Prepared) -> list[Prediction]:
+    rows = predict_rows(predict, prepared.batches, _spans)
+    return predictions_from_spans(rows, prepared.windows, prepared.contexts)
+
+
+def _answers(predict: Predict, prepared: _Prepared, *, declines: bool) -> list[str]:
+    found = _predictions(predict, prepared)
     return [prediction.text if prediction.answerable or not declines else "" for prediction in found]
 
 

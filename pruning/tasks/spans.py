@@ -81,11 +81,46 @@ def predictions_from_spans(rows: Tensor, windows: Windows, contexts: Sequence[st
         contexts: of the N questions.
     """
     table = rows.numpy()
-    starts = np.searchsorted(windows.questions, np.arange(len(contexts) + 1))
+    windows_until = np.searchsorted(windows.questions, np.arange(len(contexts) + 1))  # (N + 1,)
+    spans = _ranked_spans(table, windows)
+    spans_until = np.searchsorted(spans.questions, np.arange(len(contexts) + 1))
+    no_answer = np.minimum.reduceat(table[:, -1], windows_until[:-1])
     return [
-        _prediction(table[begin:stop], windows.offsets[begin:stop], context)
-        for begin, stop, context in zip(starts[:-1], starts[1:], contexts, strict=True)
+        _prediction(spans.part(begin, stop), score, context)
+        for begin, stop, score, context in zip(
+            spans_until[:-1].tolist(), spans_until[1:].tolist(), no_answer.tolist(), contexts, strict=True
+        )
     ]
+
+
+@dataclass(frozen=True, eq=False)
+class _Spans:
+    """Spans of many questions, the best first within each: question, score, and characters, all (M,)."""
+
+    questions: NDArray[np.int64]
+    scores: NDArray[np.float64]
+    begins: NDArray[np.int64]
+    ends: NDArray[np.int64]
+
+    def part(self, begin: int, stop: int) -> _Spans:
+        """Those from ``begin`` to ``stop`` (exclusive)."""
+        chosen = slice(begin, stop)
+        return _Spans(self.questions[chosen], self.scores[chosen], self.begins[chosen], self.ends[chosen])
+
+
+def _ranked_spans(table: NDArray[np.float64], windows: Windows) -> _Spans:
+    """The K best spans of each question; of equal ones, those of earlier windows first."""
+    scores, first, last = table[:, :-1].reshape(len(table), 3, -1).transpose(1, 0, 2)  # each (F, K)
+    count = scores.shape[1]
+    whose = windows.questions.repeat(count)  # (F K,)
+    order = np.lexsort((-scores.ravel(), whose))
+    rank = np.arange(len(order)) - np.searchsorted(whose, whose)  # within the question
+    kept = order[(rank < count) & (scores.ravel()[order] > NO_SPAN / 2)]
+    characters = np.concatenate(windows.offsets)  # (all tokens, 2)
+    lengths = [len(offsets) for offsets in windows.offsets]
+    begins = (np.cumsum(lengths) - lengths)[kept // count]  # of the windows, in `characters`
+    first, last = (tokens.ravel()[kept].astype(np.int64) for tokens in (first, last))
+    return _Spans(whose[kept], scores.ravel()[kept], characters[begins + first, 0], characters[begins + last, 1])
 
 
 def _context_tokens(batch: Batch) -> Tensor:
@@ -96,21 +131,11 @@ def _context_tokens(batch: Batch) -> Tensor:
     return inside & (torch.arange(mask.shape[1]) < last)
 
 
-def _prediction(rows: NDArray[np.float64], offsets: Sequence[NDArray[np.int64]], context: str) -> Prediction:
-    """The best of all windows of one question: ``rows`` (its windows, 3 K + 1)."""
-    scores, first, last = rows[:, :-1].reshape(len(rows), 3, -1).transpose(1, 0, 2)  # each (windows, K)
-    no_answer = float(rows[:, -1].min())
-    order = np.argsort(-scores, axis=None, kind="stable")[: scores.shape[1]]
-    ranked = [np.unravel_index(index, scores.shape) for index in order]
-    kept = [place for place in ranked if scores[place] > NO_SPAN / 2]
-    if not kept:
+def _prediction(spans: _Spans, no_answer: float, context: str) -> Prediction:
+    """Of one question."""
+    if not len(spans.scores):
         return Prediction("", NO_SPAN, no_answer, ())
-    values = np.array([scores[place] for place in kept])
-    weights = np.exp(values - values[0])
-    texts = [_text(offsets[place[0]], int(first[place]), int(last[place]), context) for place in kept]
+    weights = np.exp(spans.scores - spans.scores[0])
+    texts = [context[a:b] for a, b in zip(spans.begins.tolist(), spans.ends.tolist(), strict=True)]
     alternatives = tuple(zip(texts, (weights / weights.sum()).tolist(), strict=True))
-    return Prediction(texts[0], float(values[0]), no_answer, alternatives)
-
-
-def _text(offsets: NDArray[np.int64], first: int, last: int, context: str) -> str:
-    return context[int(offsets[first, 0]) : int(offsets[last, 1])]
+    return Prediction(texts[0], float(spans.scores[0]), no_answer, alternatives)
