@@ -36,7 +36,7 @@ from bench.environment import environment_from_machine
 from bench.result import BenchResult, BenchSettings
 from bench.statistics import RatioInterval
 from exporter.describe import describe_onnx
-from exporter.int8.dynamic import int8_from_onnx
+from exporter.int8.chosen import Int8Texts, chosen_int8_from_onnx
 from exporter.int8.options import Int8Options
 from exporter.int8.qdq import activation_ranges, qdq_from_onnx
 from exporter.openvino_session import compiled_from_onnx, predict_from_compiled
@@ -204,8 +204,10 @@ def exported(
         yield Variant(name, export.path, "ort-cpu", export.seconds)
     standard = folder / "ours-standard.onnx"
     start = perf_counter()
-    int8 = int8_from_onnx(folder / "ours-contrib.onnx", folder / "int8.onnx", Int8Options(), batches).path
-    yield Variant("ours, contrib, int8", int8, "ort-cpu", perf_counter() - start)
+    texts = Int8Texts(choice=batches[::2], check=batches[1::2])
+    reference, contrib_file = predict_from_model(model), folder / "ours-contrib.onnx"
+    int8 = chosen_int8_from_onnx(contrib_file, folder / "int8.onnx", Int8Options(), texts, reference)
+    yield Variant("ours, contrib, int8", int8.path, "ort-cpu", perf_counter() - start)
     start = perf_counter()
     dynamo = traced(model, folder / "dynamo.onnx")
     yield Variant("torch.onnx.export", dynamo, "ort-cpu", perf_counter() - start)
