@@ -13,6 +13,7 @@ from tempfile import TemporaryDirectory
 from transformers import PreTrainedModel
 
 from bench.runners.base import Precision
+from exporter.int8.check import Int8Error
 from exporter.int8.chosen import chosen_int8_from_onnx
 from exporter.int8.options import Int8Options
 from exporter.int8.source import ProductKind
@@ -46,12 +47,13 @@ def run_kinds(work: Workspace) -> frozenset[ProductKind]:
     return frozenset(product_kinds(found["kinds"]))
 
 
-def int8_graph(work: Workspace, model: PreTrainedModel, fp32: Path, target: Path) -> Path:
+def int8_graph(work: Workspace, model: PreTrainedModel, name: str, fp32: Path, target: Path) -> Path:
     """Write ``model`` in int8, as the run deploys it.
 
     Args:
         work: its settings and texts decide what is quantised.
         model: the truth.
+        name: which model it is, in words.
         fp32: its graph.
         target: the file to write.
 
@@ -59,7 +61,10 @@ def int8_graph(work: Workspace, model: PreTrainedModel, fp32: Path, target: Path
         Int8Error: if no choice of products keeps the tolerance.
     """
     options = Int8Options(kinds=run_kinds(work), embeddings=work.settings.export.quantize_embeddings)
-    return chosen_int8_from_onnx(fp32, target, options, work.int8_texts, predict_from_model(model)).path
+    try:
+        return chosen_int8_from_onnx(fp32, target, options, work.int8_texts, predict_from_model(model)).path
+    except Int8Error as error:
+        raise Int8Error(error.failed, name) from error
 
 
 def dense_graph(work: Workspace, dialect: Dialect, dtype: str, scratch: Path) -> Path:
@@ -73,7 +78,7 @@ def dense_graph(work: Workspace, dialect: Dialect, dtype: str, scratch: Path) ->
         return kept
     fp32 = scratch / "dense.onnx"
     onnx_from_model(work.dense.model, fp32, options=work.graph_options(dialect))
-    return int8_graph(work, work.dense.model, fp32, kept) if dtype == Precision.INT8 else fp32
+    return int8_graph(work, work.dense.model, "the dense model", fp32, kept) if dtype == Precision.INT8 else fp32
 
 
 def _kinds_from_dense(work: Workspace) -> Facts:

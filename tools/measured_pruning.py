@@ -130,7 +130,7 @@ def measured_speedup(work: Workspace, folder: Path) -> Speedup:
         scratch = Path(name)
         pruned, dialect = _fp32_graph(work, model, scratch / "pruned.onnx", timed)
         if dtype == Precision.INT8:
-            pruned = int8_graph(work, model, pruned, scratch / "pruned-int8.onnx")
+            pruned = int8_graph(work, model, "the pruned model", pruned, scratch / "pruned-int8.onnx")
         return timed(pruned, dense_graph(work, dialect, dtype, scratch))
 
 

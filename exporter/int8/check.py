@@ -78,12 +78,13 @@ class Int8Agreement:
 
 
 class Int8Error(RuntimeError):
-    """An int8 model is further from its reference than the tolerance allows."""
+    """An int8 model is further from its reference than the tolerance allows; ``model`` says which of several."""
 
-    def __init__(self, failed: Sequence[Int8Agreement]) -> None:
+    def __init__(self, failed: Sequence[Int8Agreement], model: str | None = None) -> None:
         self.failed = tuple(failed)
+        subject = "int8" if model is None else f"{model}: int8"
         super().__init__(
-            f"int8 costs more than the tolerance ({'; '.join(map(str, self.failed))}). "
+            f"{subject} costs more than the tolerance ({'; '.join(map(str, self.failed))}). "
             "Leave more products in float, or use fp16."
         )
 

@@ -24,7 +24,7 @@ from pruning.movement.controller import Target
 from pruning.movement.faster_blocks import BlockCallback, FasterBlocks, replace_blocks
 from pruning.movement.fill import fill_holes
 from pruning.movement.pictures import layer_pictures
-from pruning.movement.pruner import Aim, MovementPruner, MovementRecord, attach
+from pruning.movement.pruner import Aim, MovementPruner, attach
 from pruning.movement.schedule import Schedule
 from pruning.movement.spec import MovementSpec
 from pruning.movement.training import MovementCallback, MovementObjective, parameter_groups, score_rate
@@ -109,7 +109,10 @@ def prune_by_movement(
     folder.mkdir(parents=True, exist_ok=True)
     recover_folder(folder / COMPACT)
     if not (folder / COMPACT).is_dir():
-        _train_masked(dense, objective, options, folder, progress)
+        pruner = train_under_masks(dense, objective, options, folder / MASKED, progress)
+        compact = pruner.compact()
+        write_json(folder / RECORD, record_from_pruner(pruner, compact))
+        save_checkpoint(compact.cpu(), dense.tokenizer, folder / COMPACT)
     compact = load_checkpoint(folder / COMPACT).model
     record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
     if not options.spec.row.filled:
@@ -142,9 +145,24 @@ def fill_and_train(
     return filled
 
 
-def _train_masked(
+def train_under_masks(
     dense: Checkpoint, objective: Objective, options: MovementOptions, folder: Path, progress: MovementProgress
-) -> None:
+) -> MovementPruner:
+    """Train a copy of the dense model under masks, up to the last decision of the masks.
+
+    Args:
+        dense: fine-tuned model and its tokenizer; not modified.
+        objective: of training.
+        options: see `MovementOptions`; nothing is filled.
+        folder: of the stored states, which it continues from.
+        progress: called after every step.
+
+    Returns:
+        The pruner, finished, with the masked model in ``model``.
+
+    Raises:
+        InputError: as `prune_by_movement`.
+    """
     model = copy.deepcopy(dense.model)
     steps = steps_of(objective, options.training)
     schedule = Schedule.from_fractions(steps, options.hold, options.final_hold)
@@ -163,26 +181,24 @@ def _train_masked(
         model,
         MovementObjective(objective, pruner),
         options.training,
-        folder / MASKED,
+        folder,
         on_step=lambda step, total, loss: progress("prune", step, total, f"loss {loss:.3f}, {pruner.history[-1]}"),
         extension=TrainingExtension(callbacks, groups),
     )
-    last = pruner.finish()
+    pruner.finish()
     if replacement is not None:
         replacement.finish()
-    compact = pruner.compact()
-    write_json(folder / RECORD, record_from_pruner(pruner, last, compact))
-    save_checkpoint(compact.cpu(), dense.tokenizer, folder / COMPACT)
+    return pruner
 
 
-def record_from_pruner(pruner: MovementPruner, last: MovementRecord, compact: PreTrainedModel) -> dict[str, Any]:
+def record_from_pruner(pruner: MovementPruner, compact: PreTrainedModel) -> dict[str, Any]:
     """What is worth knowing about a run, as plain data.
 
     ``heads`` and ``neurons`` are the numbers of those kept, per layer; ``inner_density`` is the share of weights in
     them that are not zero, of attention and of FFN, and ``layers`` has it for each. ``pictures`` are those of
     `pruning.movement.pictures`, for each layer.
     """
-    census, aim = pruner.census(), pruner.aim
+    census, aim, last = pruner.census(), pruner.aim, pruner.history[-1]
     attention, ffn = inner_density(compact)
     return {
         "schema": 1,

@@ -12,6 +12,7 @@ import tools.measured_pruning
 from bench.runners.base import Precision
 from bench.table_samples import TableSamples, samples_path
 from exporter.fastest import Speedup
+from exporter.int8.check import Int8Agreement, Int8Error, Int8Tolerance
 from exporter.int8.source import ProductKind
 from exporter.int8.worth import KindWorth
 from pruning.checkpoint import load_checkpoint, save_checkpoint
@@ -101,6 +102,24 @@ def test_without_a_table_the_kinds_are_decided_once(slimbert, project, measured,
     assert (code, asked) == (0, ["kinds", faster, faster]), error
     deployed = json.loads((project / "out/report.json").read_text())["artifacts"][-1]
     assert (deployed["path"], any("attention.self" in name for name in deployed["quantised"])) == (INT8_FILE, False)
+
+
+@pytest.mark.parametrize(("failing", "name"), [(1, "the pruned model"), (2, "the dense model")])
+def test_a_model_that_int8_harms_too_much_is_named(slimbert, project, monkeypatch, failing, name):
+    really, calls = tools.int8_graphs.chosen_int8_from_onnx, []
+
+    def chosen(*arguments):
+        calls.append(arguments)
+        if len(calls) == failing:
+            raise Int8Error([Int8Agreement("logits", 0.5, 0.8, Int8Tolerance())])
+        return really(*arguments)
+
+    monkeypatch.setattr(tools.int8_graphs, "chosen_int8_from_onnx", chosen)
+    int8_table(project).save(project / "table.json")
+    code, _, error = slimbert(*INT8, "--latency-table", "table.json")
+    assert (code, f"{name}: int8 costs more than the tolerance (logits: relative error 0.500" in error) == (1, True), (
+        error
+    )
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from dataclasses import replace
 
 import onnxruntime as ort
@@ -22,6 +23,9 @@ from pruning.movement.names import MaskFunction, Variant
 from pruning.movement.pruner import PaperAim, attach
 from pruning.movement.spec import FamilySpec, Floors, MovementSpec
 from pruning.movement.training import parameter_groups
+from pruning.tasks.registry import task_named
+from pruning.tasks.task import settings_from_config
+from pruning.tasks.text_data import TextData
 from tests.pruning.compact import PADDINGS, largest_gap, tiny_compact
 from tests.pruning.movement.models import SHORT, fine_bert, pruner_of, spec, spread_scores, trained, weights_target
 from tests.tiny import DENSE_CLASSES, tiny_batch, tiny_bert, tiny_tokenizer
@@ -30,6 +34,15 @@ from tests.tiny import DENSE_CLASSES, tiny_batch, tiny_bert, tiny_tokenizer
 def outputs(model, padding="holes", seed=0):
     with torch.no_grad():
         return model(**tiny_batch(seed=seed, padding=padding), output_hidden_states=True)
+
+
+def accuracy(predict):
+    """On texts of all lengths, with labels by chance."""
+    words, chance = ("cat", "sat", "dog", "bird", "house", "happy", "sad", "big", "tree"), random.Random(0)
+    texts = tuple(" ".join(chance.choices(words, k=1 + index % 9)) for index in range(60))
+    data = TextData(texts, None, tuple(chance.randrange(2) for _ in texts))
+    task = task_named("text-classification")
+    return task.evaluate(predict, tiny_tokenizer(), data, settings_from_config(tiny_bert().config)).metric.value
 
 
 def target_of(variant, wanted=0.5):
@@ -67,10 +80,12 @@ def test_trained_model_is_the_same_compact_reloaded_and_in_onnx(variant, tmp_pat
     loaded = load_checkpoint(tmp_path / "saved").model
     onnx_from_model(loaded, tmp_path / "model.onnx")
     session = ort.InferenceSession(str(tmp_path / "model.onnx"), providers=["CPUExecutionProvider"])
-    batch = tiny_batch(padding="right")
-    expected = predict_from_model(pruner.model)(batch)["logits"]
+    batch, masked = tiny_batch(padding="right"), predict_from_model(pruner.model)
+    expected = masked(batch)["logits"]
     for predict in (predict_from_model(compact), predict_from_model(loaded), predict_from_session(session)):
         torch.testing.assert_close(predict(batch)["logits"], expected, rtol=1e-4, atol=1e-4)
+        assert accuracy(predict) == accuracy(masked)
+    assert 0 < accuracy(masked) < 1
     assert arch_from_model(loaded) == pruner.census().arch
 
 
