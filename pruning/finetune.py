@@ -14,10 +14,11 @@ from typing import Any
 
 import torch
 
-from pruning.atomic import atomic_folder, recover_folder, write_json
+from pruning.atomic import atomic_folder, write_json
 from pruning.batching import predict_from_model
 from pruning.checkpoint import Checkpoint, load_for_finetuning, save_checkpoint
 from pruning.errors import InputError
+from pruning.processes import on_main_process
 from pruning.tasks.registry import task_named
 from pruning.tasks.source import Splits
 from pruning.tasks.task import Evaluation, EvaluationSettings, Metric
@@ -85,10 +86,9 @@ def finetune(
     task = task_named(options.task)
     labels = task.class_names(data.train)
     task.check_truth(data.evaluation, labels)  # unusable evaluation data are refused before an hour of training
-    request = _request(options, data)
-    recover_folder(options.out)
+    request, cpu = _request(options, data), options.training.cpu
     folder = TrainingFolder(options.out, RESULT, "fine-tuning")
-    folder.check(request, resume=resume)
+    on_main_process(lambda: folder.open(request, resume=resume), cpu=cpu)
     finished = read_result(options.out)
     if finished is not None:
         return finished
@@ -98,11 +98,16 @@ def finetune(
     count = len(data.train) if options.max_train_examples is None else options.max_train_examples
     chosen = data.train.sample(count, options.training.seed)
     objective = task.objective(start.tokenizer, chosen, settings)
-    write_json(folder.states / REQUEST, request)
+    on_main_process(lambda: write_json(folder.states / REQUEST, request), cpu=cpu)
     run = train(start.model, objective, options.training, folder.states, on_step=on_step)
-    evaluation = _evaluate(start, options.task, data, settings)
-    result = _result(options, data.note, labels, len(chosen), run, evaluation)
-    _write(start, result, request)
+
+    def write() -> None:
+        evaluation = _evaluate(start, options.task, data, settings)
+        _write(start, _result(options, data.note, labels, len(chosen), run, evaluation), request)
+
+    on_main_process(write, cpu=cpu)
+    result = read_result(options.out)
+    assert result is not None
     return result
 
 

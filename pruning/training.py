@@ -2,19 +2,20 @@
 
 The Trainer brings devices, mixed precision, the optimiser and exact checkpoints; the order of the batches is ours:
 fixed in advance by the seed, texts of similar length together. One run is one pass over that plan, whatever the
-number of epochs, so that a stopped run continues at the very next batch.
+number of epochs, so that a stopped run continues at the very next batch. Several processes, as accelerate or torchrun
+launch them, take turns with the batches of one plan.
 """
 
 from __future__ import annotations
 
 import math
-import os
 import re
 import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from itertools import cycle, islice
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,7 @@ from pruning.batching import Batch, bucketed_indices
 from pruning.errors import InputError
 from pruning.modes import without_dropout
 from pruning.objective import Objective
+from pruning.processes import process_count, process_rank, wait_for_all
 
 OnStep = Callable[[int, int, float], None]
 """Called after each step with its number, the number of all steps, and the loss."""
@@ -53,7 +55,8 @@ class TrainingOptions:
     Args:
         epochs: passes over the examples.
         batch_size: examples per pass through the model.
-        accumulate: passes per step; ``batch_size * accumulate`` examples move the weights once.
+        accumulate: passes of each process per step; ``batch_size * accumulate * processes`` examples move the weights
+            once.
         learning_rate: its peak.
         warmup_fraction: part of the steps in which the rate rises.
         weight_decay: on matrices only, never on biases and LayerNorm.
@@ -134,11 +137,9 @@ def train(
         extension: what a method adds to the loop.
 
     Raises:
-        InputError: if the loss becomes NaN or infinite, or several processes were launched: every one would train
-            on the whole plan, and write the same files.
+        InputError: if the loss becomes NaN or infinite.
     """
-    _check_single_process()
-    plan = batch_plan(objective, options)
+    plan = shared_plan(batch_plan(objective, options))[process_rank() :: process_count()]
     steps = steps_of(objective, options)
     watcher = _Watcher(on_step)
     newest = newest_state(folder)
@@ -163,25 +164,21 @@ def batch_plan(objective: Objective, options: TrainingOptions) -> list[tuple[int
     ]
 
 
+def shared_plan(plan: list[tuple[int, ...]]) -> list[tuple[int, ...]]:
+    """The plan with as many of its first batches again as let every process have the same number."""
+    return plan + list(islice(cycle(plan), -len(plan) % process_count()))
+
+
 def steps_of(objective: Objective, options: TrainingOptions) -> int:
     """Optimiser steps of the run."""
     batches = math.ceil(len(objective.lengths) / options.batch_size) * options.epochs
-    return math.ceil(batches / options.accumulate)
+    return math.ceil(math.ceil(batches / process_count()) / options.accumulate)
 
 
 def newest_state(folder: Path) -> Path | None:
     """The last state that was stored completely, if any."""
     states = [path.parent for path in folder.glob(f"checkpoint-*/{COMPLETE}")]
     return max(states, key=_step_of, default=None)
-
-
-def _check_single_process() -> None:
-    processes = os.environ.get("WORLD_SIZE", "1")
-    if processes != "1":
-        raise InputError(
-            f"{processes} processes were launched, and this training runs in one. Start it without a launcher; to "
-            "train on several GPUs, put pruning.movement.training.MovementTrainer into a script of your own."
-        )
 
 
 class _Watcher(TrainerCallback):
@@ -203,11 +200,13 @@ class _Watcher(TrainerCallback):
             self._on_step(state.global_step, state.max_steps, self.last_loss)
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: object) -> None:
+        wait_for_all(cpu=args.use_cpu)  # each has stored its random state
         newest = Path(args.output_dir) / f"checkpoint-{state.global_step}"
-        (newest / COMPLETE).touch()
-        for stored in newest.parent.glob("checkpoint-*"):
-            if stored != newest:
-                shutil.rmtree(stored)
+        if state.is_world_process_zero:
+            (newest / COMPLETE).touch()
+            for stored in newest.parent.glob("checkpoint-*"):
+                if stored != newest:
+                    shutil.rmtree(stored)
 
 
 class _PlannedTrainer(Trainer):

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pruning.atomic import recover_folder
 from pruning.owned_folder import check_owner
 
 STATES, REQUEST = ".training", "request.json"
@@ -29,6 +30,15 @@ class TrainingFolder:
     def states(self) -> Path:
         """Where a stopped run continues from."""
         return self.out / STATES
+
+    def open(self, request: Mapping[str, Any], *, resume: bool) -> None:
+        """Put right what a kill in the last moment left, and `check`.
+
+        Raises:
+            InputError: as `check`.
+        """
+        recover_folder(self.out)
+        self.check(request, resume=resume)
 
     def check(self, request: Mapping[str, Any], *, resume: bool) -> None:
         """Make sure that the folder is free, or holds the run of ``request`` and may be resumed.

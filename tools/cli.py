@@ -11,8 +11,9 @@ import typer
 from typer.exceptions import Abort, Exit, TyperException
 
 from pruning.errors import InputError
+from pruning.processes import is_main_process
 from tools.commands import bench, demo, doctor, evaluate, export, fill, finetune, frontier, inspect, prune, run, verify
-from tools.console import mode, stderr
+from tools.console import mode, stderr, stdout
 
 app = typer.Typer(
     name="slimbert",
@@ -51,6 +52,7 @@ def exit_code_from(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code."""
     mode.quiet = mode.as_json = False
     try:
+        stdout.quiet = not is_main_process()
         result = app(args=None if arguments is None else list(arguments), standalone_mode=False)
     except Exit as stop:
         return stop.exit_code

@@ -13,6 +13,8 @@ from typing import Self
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 
+from pruning.processes import is_main_process
+
 
 @dataclass
 class OutputMode:
@@ -30,6 +32,7 @@ FILE_WIDTH = 140
 
 mode = OutputMode()
 stdout = Console(soft_wrap=True, highlight=False)
+"""Of the main process alone: `exit_code_from` silences the others'."""
 stderr = Console(stderr=True, highlight=False)
 
 
@@ -52,7 +55,10 @@ def print_json(data: object) -> None:
 
 
 class Steps:
-    """Progress of named phases on standard error: live bars on a terminal, else a line every tenth; silent if quiet."""
+    """Progress of named phases on standard error: live bars on a terminal, else a line every tenth; silent if quiet.
+
+    Of several processes only the main one shows any.
+    """
 
     def __init__(self) -> None:
         columns = (
@@ -63,7 +69,8 @@ class Steps:
             TimeElapsedColumn(),
             TextColumn("[dim]{task.fields[what]}"),
         )
-        self._live = stderr.is_terminal and not mode.quiet
+        self._silent = mode.quiet or not is_main_process()
+        self._live = stderr.is_terminal and not self._silent
         self._bars = Progress(*columns, console=stderr, disable=not self._live)
         self._tasks: dict[str, TaskID] = {}
         self._tenths: dict[str, int] = {}
@@ -95,7 +102,7 @@ class Steps:
 
     def note(self, text: str) -> None:
         """A line that stays."""
-        if not mode.quiet:
+        if not self._silent:
             self._bars.console.print(text, markup=False)
 
     def _line(self, phase: str, done: int, total: int, what: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from itertools import pairwise
@@ -19,6 +20,7 @@ from pruning.introspect import arch_from_model, head_from_model, reads_first_tok
 from pruning.methods.choice import method_for_target
 from pruning.methods.gradual import GradualOptions, GradualStep, Lesson, Round, prune_gradually
 from pruning.methods.oneshot import OneshotOptions
+from pruning.processes import on_main_process
 from pruning.tasks.registry import task_named
 from pruning.tasks.source import Splits, load_splits
 from pruning.tasks.task import Task, settings_from_config
@@ -117,9 +119,13 @@ def prune(
         for line in (f"writing to {out} ...", *calibration.warnings):
             steps.note(line)
         family = prune_gradually(dense, lesson, calibration, options, out, steps.update)
-    facts = _facts(dense, family, task, splits, text) | {"warnings": list(calibration.warnings)}
-    write_json(out / PRUNE_FACTS, facts)
-    return facts
+    warnings = {"warnings": list(calibration.warnings)}
+
+    def score() -> None:
+        write_json(out / PRUNE_FACTS, _facts(dense, family, task, splits, text) | warnings)
+
+    on_main_process(score, cpu=gradual.cpu)
+    return dict(json.loads((out / PRUNE_FACTS).read_text(encoding="utf-8")))
 
 
 def _options(

@@ -12,7 +12,7 @@ from pydantic import Field
 
 from bench.report.movement_report import html_from_movement
 from pruning.arch import ArchSpec
-from pruning.atomic import atomic_folder, recover_folder, write_json, write_text
+from pruning.atomic import atomic_folder, write_json, write_text
 from pruning.batching import predict_from_model
 from pruning.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from pruning.distillation import Distillation, DistillationOptions, check_teacher
@@ -31,6 +31,7 @@ from pruning.movement.faster_blocks import FasterBlocks
 from pruning.movement.names import MaskFunction, Variant
 from pruning.movement.pruner import Aim, PaperAim
 from pruning.movement.spec import VARIANTS, FamilySpec, Floors, MovementSpec
+from pruning.processes import on_main_process
 from pruning.tasks.registry import task_named
 from pruning.tasks.source import Splits, load_splits
 from pruning.training import TrainingOptions
@@ -157,25 +158,28 @@ def prune(  # noqa: PLR0913  # one per group of options
     groups = {"lesson": lesson, "movement": movement, "target": size.target, "price": size.price, "text": text}
     request = _request(model, splits, **groups)
     folder = TrainingFolder(out, RECORD, "block movement")
-    recover_folder(out)
-    folder.check(request, resume=resume)
+    on_main_process(lambda: folder.open(request, resume=resume), cpu=lesson.cpu)
     if (out / RECORD).is_file():
         return _facts_of(out)
     objective = _objective(dense, splits, lesson, text)
-    write_json(folder.states / REQUEST, request)
+    on_main_process(lambda: write_json(folder.states / REQUEST, request), cpu=lesson.cpu)
     with Steps() as steps:
         steps.note(f"writing to {out} ...")
         result = prune_by_movement(dense, objective, options, folder.states, steps.update)
     scores = {"dense": dense.model, "candidate": result.model}
     if result.unfilled is not result.model:
         scores["unfilled"] = result.unfilled
-    facts = _facts(dense, scores, splits, lesson) | {"record": _without_history(result.record)}
-    with atomic_folder(out) as partial:
-        save_checkpoint(result.model, dense.tokenizer, partial, with_code=text.with_code)
-        record = result.record | {"request": request, "facts": facts}
-        write_json(partial / RECORD, record)
-        write_text(partial / REPORT, html_from_movement(record))
-    return facts
+
+    def write() -> None:
+        facts = _facts(dense, scores, splits, lesson) | {"record": _without_history(result.record)}
+        with atomic_folder(out) as partial:
+            save_checkpoint(result.model, dense.tokenizer, partial, with_code=text.with_code)
+            record = result.record | {"request": request, "facts": facts}
+            write_json(partial / RECORD, record)
+            write_text(partial / REPORT, html_from_movement(record))
+
+    on_main_process(write, cpu=lesson.cpu)
+    return _facts_of(out)
 
 
 def fill(
@@ -191,21 +195,24 @@ def fill(
     older, splits = load_checkpoint(model), load_splits(data.source, seed=text.seed)
     request = _request(model, splits, lesson=lesson, text=text)
     folder = TrainingFolder(out, RECORD, "fill")
-    recover_folder(out)
-    folder.check(request, resume=resume)
+    on_main_process(lambda: folder.open(request, resume=resume), cpu=lesson.cpu)
     if (out / RECORD).is_file():
         return _facts_of(out)
     objective = _objective(older, splits, lesson, text)
-    write_json(folder.states / REQUEST, request)
+    on_main_process(lambda: write_json(folder.states / REQUEST, request), cpu=lesson.cpu)
     filled = Checkpoint(copy.deepcopy(older.model), older.tokenizer, older.path)
     with Steps() as steps:
         count = fill_and_train(filled.model, objective, lesson.training(text.seed), folder.states, steps.update)
-    facts = _facts(older, {"unfilled": older.model, "candidate": filled.model}, splits, lesson)
-    facts["filled_weights"] = count
-    with atomic_folder(out) as partial:
-        save_checkpoint(filled.model, older.tokenizer, partial, with_code=text.with_code)
-        write_json(partial / RECORD, {"request": request, "facts": facts})
-    return facts
+
+    def write() -> None:
+        facts = _facts(older, {"unfilled": older.model, "candidate": filled.model}, splits, lesson)
+        facts["filled_weights"] = count
+        with atomic_folder(out) as partial:
+            save_checkpoint(filled.model, older.tokenizer, partial, with_code=text.with_code)
+            write_json(partial / RECORD, {"request": request, "facts": facts})
+
+    on_main_process(write, cpu=lesson.cpu)
+    return _facts_of(out)
 
 
 def _aim(dense: Checkpoint, movement: MovementSettings, size: PruneSettings, seq: int) -> Aim:

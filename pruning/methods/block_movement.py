@@ -29,6 +29,7 @@ from pruning.movement.schedule import Schedule
 from pruning.movement.spec import MovementSpec
 from pruning.movement.training import MovementCallback, MovementObjective, parameter_groups, score_rate
 from pruning.objective import Objective
+from pruning.processes import on_main_process
 from pruning.training import TrainingExtension, TrainingOptions, steps_of, train
 
 MASKED, COMPACT, FILLED, RECORD = "masked", "compact", "filled", "movement.json"
@@ -106,13 +107,11 @@ def prune_by_movement(
         InputError: if the model cannot be pruned so, the aim cannot be reached, or the loss diverges. States that are
             stored stay.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    recover_folder(folder / COMPACT)
+    cpu = options.training.cpu
+    on_main_process(partial(recover_folder, folder / COMPACT), cpu=cpu)
     if not (folder / COMPACT).is_dir():
         pruner = train_under_masks(dense, objective, options, folder / MASKED, progress)
-        compact = pruner.compact()
-        write_json(folder / RECORD, record_from_pruner(pruner, compact))
-        save_checkpoint(compact.cpu(), dense.tokenizer, folder / COMPACT)
+        on_main_process(partial(_write_compact, pruner, dense, folder), cpu=cpu)
     compact = load_checkpoint(folder / COMPACT).model
     record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
     if not options.spec.row.filled:
@@ -189,6 +188,12 @@ def train_under_masks(
     if replacement is not None:
         replacement.finish()
     return pruner
+
+
+def _write_compact(pruner: MovementPruner, dense: Checkpoint, folder: Path) -> None:
+    compact = pruner.compact()
+    write_json(folder / RECORD, record_from_pruner(pruner, compact))
+    save_checkpoint(compact.cpu(), dense.tokenizer, folder / COMPACT)
 
 
 def record_from_pruner(pruner: MovementPruner, compact: PreTrainedModel) -> dict[str, Any]:

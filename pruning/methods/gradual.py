@@ -13,6 +13,7 @@ import re
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,8 @@ from pruning.introspect import arch_from_model
 from pruning.methods.oneshot import OneshotOptions, prune_oneshot
 from pruning.objective import Objective
 from pruning.owned_folder import check_owner
-from pruning.training import TrainingOptions, train
+from pruning.processes import on_main_process
+from pruning.training import TrainingOptions, TrainingRun, train
 
 RECORD, PRUNED, STATES, REQUEST = "gradual.json", "pruned", "states", "request.json"
 
@@ -136,12 +138,12 @@ def prune_gradually(
             run.
     """
     check_teacher(lesson.teacher, student.model, options.distillation)
-    loss = Distillation(lesson.teacher, lesson.encodings, options.distillation, lesson.truth)
-    _claim(out, student, options, loss)
+    loss, cpu = Distillation(lesson.teacher, lesson.encodings, options.distillation, lesson.truth), options.training.cpu
+    on_main_process(partial(_claim, out, student, options, loss), cpu=cpu)
     steps, current = [], student
     for item in options.rounds:
         folder = out / item.name
-        recover_folder(folder)
+        on_main_process(partial(recover_folder, folder), cpu=cpu)
         if not (folder / RECORD).is_file():
             _run_round(current, lesson.teacher, calibration, loss, _RoundPlan(item, options, folder, progress))
         steps.append(_read_step(folder))
@@ -171,39 +173,54 @@ def _run_round(
     loss: Distillation,
     plan: _RoundPlan,
 ) -> None:
-    """Prune, or read what was pruned before a stop; train; write the better of both and its record in one move."""
-    reference = predict_from_model(teacher)
-    if not (plan.work / PRUNED / RECORD).is_file():
-        _prune(current, plan, calibration)
+    """Prune, or read what was pruned before a stop; train; write the better of both and its record in one move.
+
+    Of several processes only the main one prunes and writes.
+    """
+    on_main_process(partial(_prune, current, plan, calibration), cpu=plan.options.training.cpu)
     pruned = load_checkpoint(plan.work / PRUNED)
-    facts = json.loads((plan.work / PRUNED / RECORD).read_text(encoding="utf-8"))
-    facts["divergence_pruned"] = divergence(reference, predict_from_model(pruned.model), calibration.report)
 
     def on_step(done: int, total: int, value: float) -> None:
         plan.progress(f"{plan.round.name}: train (loss {value:.3f})", done, total)
 
     run = train(pruned.model, loss, plan.options.training, plan.work / STATES, on_step=on_step)
-    trained, untrained = pruned.model.cpu(), load_checkpoint(plan.work / PRUNED).model
-    after, before = (divergence(reference, predict_from_model(x), calibration.select) for x in (trained, untrained))
+    finish = partial(_finish, pruned, teacher, calibration, run, plan)
+    on_main_process(finish, cpu=plan.options.training.cpu)
+
+
+def _finish(
+    trained: Checkpoint, teacher: PreTrainedModel, calibration: Calibration, run: TrainingRun, plan: _RoundPlan
+) -> None:
+    """Keep the better one of what was trained and what it was before."""
+    reference = predict_from_model(teacher)
+    untrained = load_checkpoint(plan.work / PRUNED).model
+    facts = json.loads((plan.work / PRUNED / RECORD).read_text(encoding="utf-8"))
+    facts["divergence_pruned"] = divergence(reference, predict_from_model(untrained), calibration.report)
+    models = trained.model.cpu(), untrained
+    after, before = (divergence(reference, predict_from_model(x), calibration.select) for x in models)
     facts["kept_training"] = after <= before
-    kept = trained if facts["kept_training"] else untrained
+    kept = trained.model if facts["kept_training"] else untrained
     facts["divergence"] = divergence(reference, predict_from_model(kept), calibration.report)
     facts |= {"steps": run.steps, "seconds": facts["seconds"] | {"train": run.seconds}}
-    with atomic_folder(plan.folder) as partial:
-        save_checkpoint(kept, pruned.tokenizer, partial)
-        write_json(partial / RECORD, {"schema": 1, "name": plan.round.name, **facts})
+    with atomic_folder(plan.folder) as folder:
+        save_checkpoint(kept, trained.tokenizer, folder)
+        write_json(folder / RECORD, {"schema": 1, "name": plan.round.name, **facts})
     shutil.rmtree(plan.work)
 
 
 def _prune(current: Checkpoint, plan: _RoundPlan, calibration: Calibration) -> None:
+    """Prune, unless that was done before a stop."""
+    if (plan.work / PRUNED / RECORD).is_file():
+        return
+
     def report(phase: str, done: int, total: int) -> None:
         plan.progress(f"{plan.round.name}: {phase}", done, total)
 
     options = replace(plan.options.oneshot, target=plan.round.target)
     found = prune_oneshot(current.model, calibration, options, report)
-    with atomic_folder(plan.work / PRUNED) as partial:
-        save_checkpoint(found.model, current.tokenizer, partial)
-        write_json(partial / RECORD, {"arch": found.arch.to_dict(), "seconds": found.seconds})
+    with atomic_folder(plan.work / PRUNED) as folder:
+        save_checkpoint(found.model, current.tokenizer, folder)
+        write_json(folder / RECORD, {"arch": found.arch.to_dict(), "seconds": found.seconds})
 
 
 def _claim(out: Path, student: Checkpoint, options: GradualOptions, loss: Distillation) -> None:

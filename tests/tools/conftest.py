@@ -10,6 +10,7 @@ import pytest
 from pruning.checkpoint import save_checkpoint
 from tests.tiny import WORDS, tiny_bert, tiny_tokenizer
 from tools.cli import exit_code_from
+from tools.console import mode
 
 
 def write_reviews(path, rows=60, seed=0):
@@ -22,6 +23,13 @@ def write_reviews(path, rows=60, seed=0):
         for _ in range(rows):
             text = generator.sample(words, generator.randint(4, 8))
             writer.writerow([" ".join(text), int("good" in text)])
+
+
+@pytest.fixture(autouse=True)
+def loud(monkeypatch):
+    """A test that calls a part of the command line alone is not to inherit the --quiet of the one before."""
+    monkeypatch.setattr(mode, "quiet", False)
+    monkeypatch.setattr(mode, "as_json", False)
 
 
 @pytest.fixture

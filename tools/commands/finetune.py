@@ -23,7 +23,8 @@ def finetune(
     label_column: options.LabelColumn = None,
     data_config: options.HubConfig = None,
     epochs: Annotated[int, Option("--epochs", help="Passes over the training data.")] = 3,
-    batch_size: Annotated[int, Option("--batch-size", help="Examples per step.")] = 32,
+    batch_size: Annotated[int, Option("--batch-size", help="Examples per pass through the model.")] = 32,
+    accumulate: Annotated[int, Option("--accumulate", help="Passes per step.")] = 1,
     learning_rate: Annotated[float, Option("--learning-rate", help="Peak of the learning rate.")] = 5e-5,
     max_train_examples: Annotated[int | None, Option("--max-train-examples", help="Train on a random part.")] = None,
     checkpoint_steps: Annotated[
@@ -45,6 +46,7 @@ def finetune(
     training = TrainingOptions(
         epochs=epochs,
         batch_size=batch_size,
+        accumulate=accumulate,
         learning_rate=learning_rate,
         seed=seed,
         checkpoint_steps=checkpoint_steps,

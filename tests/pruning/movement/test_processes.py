@@ -11,14 +11,11 @@ import torch
 from torch import multiprocessing
 from transformers import TrainingArguments
 
-from pruning.errors import InputError
-from pruning.methods.block_movement import prune_by_movement
 from pruning.movement.layers import masks_of
 from pruning.movement.pruner import attach
 from pruning.movement.schedule import Schedule
 from pruning.movement.training import MovementTrainer
 from tests.pruning.movement.models import fine_bert, spec, weights_target
-from tests.pruning.movement.test_training import dense, lesson, options
 from tests.tiny import tiny_batch
 
 PROCESSES, STEPS = 2, 6
@@ -85,9 +82,3 @@ def test_two_processes_share_gradients_and_take_the_same_decisions(tmp_path):
     for name in ("scores", "history", "heads"):
         assert first[name] == second[name], name
     assert len({str(score) for score in first["scores"]}) > 1
-
-
-def test_the_command_s_own_training_refuses_a_launcher(tmp_path, monkeypatch):
-    monkeypatch.setenv("WORLD_SIZE", "2")
-    with pytest.raises(InputError, match="2 processes were launched, and this training runs in one"):
-        prune_by_movement(dense(), lesson(), options(), tmp_path)
