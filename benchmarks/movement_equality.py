@@ -39,10 +39,7 @@ from pruning.tasks.source import DataSource, Splits, load_splits
 from pruning.tasks.task import settings_from_config
 from pruning.training import TrainingOptions
 
-HEADER = (
-    "| variant | shape | inner density of heads and FFN | form | accuracy | largest difference of a logit "
-    "| decisions changed |\n|---|---|---|---|---:|---:|---:|"
-)
+HEADER = "| variant | form | accuracy | largest difference of a logit | decisions changed |\n|---|---|---:|---:|---:|"
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,12 +65,16 @@ def main() -> None:
     options = parser.parse_args()
     splits = load_splits(DataSource(options.data))
     setting = Setting(load_checkpoint(options.model), splits, options.task, options.density, options.examples)
-    rows = [row for variant in Variant for row in rows_of(setting, variant)]
-    write_text(options.out, table(setting, rows))
+    found = [rows_of(setting, variant) for variant in Variant]
+    write_text(options.out, table(setting, [shape for shape, _ in found], [row for _, rows in found for row in rows]))
 
 
-def rows_of(setting: Setting, variant: Variant) -> list[str]:
-    """Train one variant and compare what becomes of it; a filled one starts anew with the fill."""
+def rows_of(setting: Setting, variant: Variant) -> tuple[str, list[str]]:
+    """Train one variant and compare what becomes of it; a filled one starts anew with the fill.
+
+    Returns:
+        Its shape in words, and a row for each form.
+    """
     with tempfile.TemporaryDirectory() as name:
         scratch, spec = Path(name), movement_spec(variant)
         options = MovementOptions(spec, target(setting, spec.row.counts_holes), TrainingOptions(epochs=1))
@@ -89,8 +90,8 @@ def rows_of(setting: Setting, variant: Variant) -> list[str]:
             path = onnx_from_model(loaded, scratch / f"{dialect}.onnx", options=GraphOptions(dialect)).path
             forms[f"ONNX, {dialect}"] = predict_from_session(session_from_onnx(path))
         heads, ffn = inner_density(compact)
-        facts = f"| {variant} | {arch_from_model(compact)} | {heads:.0%}, {ffn:.0%} |"
-        return [f"{facts} {row}" for row in form_rows(setting, forms)]
+        shape = f"- {variant}: {arch_from_model(compact)}; inner density {heads:.0%} of heads, {ffn:.0%} of the FFN"
+        return shape, [f"| {variant} | {row}" for row in form_rows(setting, forms)]
 
 
 def target(setting: Setting, counts_holes: bool) -> Target:
@@ -139,7 +140,7 @@ def accuracy(setting: Setting, predict: Predict) -> float:
     return task.evaluate(predict, dense.tokenizer, setting.splits.evaluation, settings).metric.value
 
 
-def table(setting: Setting, rows: Sequence[str]) -> str:
+def table(setting: Setting, shapes: Sequence[str], rows: Sequence[str]) -> str:
     """The table as Markdown."""
     machine = environment_from_machine()
     versions = ", ".join(f"{name} {version}" for name, version in machine.versions.items())
@@ -151,6 +152,7 @@ def table(setting: Setting, rows: Sequence[str]) -> str:
             "batches of 32, fp32. Differences are to the first form of the variant. Inner density: weights that are "
             "not zero in what lives.",
             "\n".join([HEADER, *rows]),
+            "\n".join(shapes),
             f"{machine.cpu}, {machine.cores} cores, {machine.os}, Python {machine.python}, {versions}.",
             f"Command: `python {shlex.join(sys.argv)}`\n",
         ]

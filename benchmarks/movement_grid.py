@@ -249,11 +249,16 @@ def table(grid: Grid, rows: list[Row], result: BenchResult, folders: list[Path])
             f"sequence {SEQUENCE}, one thread, wall clock, against the dense model in the same run, 95 % interval. "
             "With 872 rows the standard error of an accuracy is 1 point and that of a paired difference 0.6 to 0.9. "
             "CPU minutes: one thread, everything included.",
-            "\n".join([HEADER, *(row_text(grid, row, dense, result, folders) for row in rows)]),
+            "\n".join([HEADER, *(row_text(grid, row, dense, result, folders) for row in by_density(rows))]),
             f"{machine.cpu}, {machine.cores} cores, {machine.os}, Python {machine.python}, {versions}.",
             f"Command: `python {shlex.join(sys.argv)}`\n",
         ]
     )
+
+
+def by_density(rows: list[Row]) -> list[Row]:
+    """The largest models first."""
+    return sorted(rows, key=lambda row: -row.density)
 
 
 def row_text(grid: Grid, row: Row, dense: float, result: BenchResult, folders: list[Path]) -> str:
