@@ -181,9 +181,9 @@ class Setting:
         options = OneshotOptions(budget, variant.method, variant.reconstruct, rounds=variant.rounds, seed=seed)
         with variant.without():
             texts = calibration_from_texts(self.dense.tokenizer, self.texts, examples=variant.calibration, seed=seed)
-            start = time.perf_counter()
+            start = time.process_time()
             pruned = prune_oneshot(self.dense.model, texts, options)
-        seconds = time.perf_counter() - start
+        seconds = time.process_time() - start
         found = [self.distance(pruned.model, batches) for batches in (self.fresh, self.evaluation)]
         accuracy = self.accuracy(pruned.model)
         return Trial(name, speedup, seed, accuracy, *found, pruned.divergence, seconds, str(pruned.arch))
@@ -237,14 +237,14 @@ def table(dense: float, trials: Sequence[Trial]) -> str:
 
 
 HEADER = (
-    "| variant | accuracy | drop | divergence, fresh texts | divergence, evaluation texts | seconds | trials |\n"
+    "| variant | accuracy | drop | divergence, fresh texts | divergence, evaluation texts | CPU seconds | trials |\n"
     "|---|---:|---:|---:|---:|---:|---:|"
 )
 EXPLANATION = (
     f"Mean over calibration seeds (smallest to largest). Divergence: Kullback-Leibler from the dense model on the same "
     f"{FRESH:,} training texts, which no trial was calibrated with, and on the evaluation texts. With 872 rows the "
     "standard error of an accuracy is 1 point and that of a paired difference 0.6 to 0.9: divergence tells more. FLOPs "
-    f"at sequence {SEQUENCE}; seconds of pruning on one thread of a machine that others used, too."
+    f"at sequence {SEQUENCE}; CPU seconds of pruning."
 )
 
 
