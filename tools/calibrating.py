@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pruning.calibration import Calibration, calibration_from_texts
 from pruning.checkpoint import Checkpoint
+from pruning.tasks.reading import rows_as_read
 from pruning.tasks.text_data import TextData
 
 
@@ -15,6 +16,7 @@ def calibration_from_rows(
     Raises:
         InputError: if there are too few different texts.
     """
+    read = rows_as_read(dense.model, rows)
     return calibration_from_texts(
-        dense.tokenizer, rows.texts, rows.pairs, examples=examples, max_length=max_length, seed=seed
+        dense.tokenizer, read.texts, read.pairs, examples=examples, max_length=max_length, seed=seed
     )

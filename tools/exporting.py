@@ -25,6 +25,7 @@ from pruning.atomic import atomic_folder, require_writable
 from pruning.batching import bucketed_batches, encode, predict_from_model
 from pruning.checkpoint import Checkpoint, load_checkpoint
 from pruning.errors import InputError
+from pruning.tasks.reading import rows_as_read
 from pruning.tasks.source import load_evaluation
 from tools.cards import write_export_card
 from tools.console import Steps
@@ -169,7 +170,7 @@ def int8_texts(request: ExportRequest, loaded: Checkpoint) -> Int8Texts | None:
     """
     if request.dtype != EnginePrecision.INT8 or request.data is None:
         return None
-    rows = load_evaluation(request.data.source).sample(2 * CHECK_TEXTS, seed=0)
+    rows = rows_as_read(loaded.model, load_evaluation(request.data.source)).sample(2 * CHECK_TEXTS, seed=0)
     if len(rows) < 2:
         raise InputError(f"int8 needs one text to choose with and another to check on; got {len(rows)} in --data.")
     limit = min(128, loaded.model.config.max_position_embeddings)

@@ -21,6 +21,7 @@ from pruning.methods.choice import method_for_target
 from pruning.methods.gradual import GradualOptions, GradualStep, Lesson, Round, prune_gradually
 from pruning.methods.oneshot import OneshotOptions
 from pruning.processes import on_main_process
+from pruning.tasks.reading import rows_as_read
 from pruning.tasks.registry import task_named
 from pruning.tasks.source import Splits, load_splits
 from pruning.tasks.task import Task, settings_from_config
@@ -105,7 +106,8 @@ def prune(
     dense, splits = load_checkpoint(model), load_splits(data.source, seed=text.seed)
     task = None if gradual.task is None else _checked_task(gradual.task, dense, splits)
     longest = text.longest(dense.model.config, gradual.task)
-    calibrating, teaching = _disjoint(splits.train, 2 * oneshot.calibration, text.seed)
+    rows = rows_as_read(dense.model, splits.train)
+    calibrating, teaching = _disjoint(rows, 2 * oneshot.calibration, text.seed)
     if gradual.max_train_examples is not None:
         teaching = teaching.sample(gradual.max_train_examples, text.seed)
     calibration = calibration_from_rows(

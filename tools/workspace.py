@@ -20,6 +20,7 @@ from pruning.budget import Budget
 from pruning.calibration import Calibration
 from pruning.checkpoint import Checkpoint, load_checkpoint
 from pruning.introspect import arch_from_model
+from pruning.tasks.reading import rows_as_read
 from pruning.tasks.registry import task_named
 from pruning.tasks.source import Splits
 from pruning.tasks.task import Evaluation, Task, settings_from_config
@@ -102,7 +103,8 @@ class Workspace:
 
     def encoded(self, rows: TextData) -> Encodings:
         """Rows as token ids, cut as the run asks for."""
-        return encode(self.dense.tokenizer, rows.texts, rows.pairs, max_length=self.settings.max_length)
+        read = rows_as_read(self.dense.model, rows)
+        return encode(self.dense.tokenizer, read.texts, read.pairs, max_length=self.settings.max_length)
 
     def bench_inputs(self, batch: int, seq: int) -> list[Batch]:
         """Real token ids in batches of exactly this shape."""
