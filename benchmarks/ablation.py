@@ -1,4 +1,4 @@
-"""What each ingredient of one-shot pruning is worth: accuracy, and divergence on fresh texts, with it and without it.
+"""What each ingredient of one-shot pruning is worth: the score, and divergence on fresh texts, with it and without it.
 
 python benchmarks/ablation.py DENSE --data DATA --out docs/results/oneshot-sst2.md
 
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import random
 import shlex
 import statistics
@@ -38,9 +39,11 @@ from pruning.methods import oneshot
 from pruning.methods.names import Method
 from pruning.methods.oneshot import OneshotOptions, prune_oneshot
 from pruning.sensitivity import Sensitivity, output_sensitivity
+from pruning.tasks.reading import rows_as_read
 from pruning.tasks.registry import task_named
 from pruning.tasks.source import DataSource, load_splits
-from pruning.tasks.task import settings_from_config
+from pruning.tasks.task import Metric, settings_from_config
+from pruning.tasks.text_data import TextData
 
 SEQUENCE = 128
 FRESH = 1000
@@ -66,7 +69,7 @@ class Trial:
     variant: str
     speedup: float
     seed: int
-    accuracy: float
+    score: float
     fresh: float
     evaluation: float
     report: float
@@ -155,24 +158,25 @@ class Setting:
         self.dense = load_checkpoint(model)
         self.splits = load_splits(DataSource(data))
         self.task, self.settings = task_named(task), settings_from_config(self.dense.model.config)
-        texts = list(dict.fromkeys(self.splits.train.texts))
-        random.Random(FRESH_SEED).shuffle(texts)
-        self.texts = texts[FRESH:]
-        self.fresh = self.batches(texts[:FRESH])
-        self.evaluation = self.batches(self.splits.evaluation.texts)
+        read = rows_as_read(self.dense.model, self.splits.train)
+        rows = list(dict.fromkeys(zip(read.texts, read.pairs or [""] * len(read), strict=True)))
+        random.Random(FRESH_SEED).shuffle(rows)
+        self.texts = text_data(rows[FRESH:])
+        self.fresh = self.batches(text_data(rows[:FRESH]))
+        self.evaluation = self.batches(rows_as_read(self.dense.model, self.splits.evaluation))
 
-    def batches(self, texts: Sequence[str]) -> list[Batch]:
+    def batches(self, rows: TextData) -> list[Batch]:
         """Tokenised and padded."""
-        return [item.batch for item in bucketed_batches(encode(self.dense.tokenizer, texts), 64)]
+        return [item.batch for item in bucketed_batches(encode(self.dense.tokenizer, rows.texts, rows.pairs), 64)]
 
     def distance(self, model: PreTrainedModel, batches: Sequence[Batch]) -> float:
         """Divergence from the dense model."""
         return divergence(predict_from_model(self.dense.model), predict_from_model(model), batches)
 
-    def accuracy(self, model: object) -> float:
+    def score(self, model: object) -> Metric:
         """On the evaluation split."""
         predict = predict_from_model(model)
-        return self.task.evaluate(predict, self.dense.tokenizer, self.splits.evaluation, self.settings).metric.value
+        return self.task.evaluate(predict, self.dense.tokenizer, self.splits.evaluation, self.settings).metric
 
     def run(self, name: str, speedup: float, seed: int) -> Trial:
         """Prune once and look at the result."""
@@ -180,13 +184,21 @@ class Setting:
         budget = flops_budget(arch_from_model(self.dense.model), speedup, SEQUENCE)
         options = OneshotOptions(budget, variant.method, variant.reconstruct, rounds=variant.rounds, seed=seed)
         with variant.without():
-            texts = calibration_from_texts(self.dense.tokenizer, self.texts, examples=variant.calibration, seed=seed)
+            calibration = calibration_from_texts(
+                self.dense.tokenizer, self.texts.texts, self.texts.pairs, examples=variant.calibration, seed=seed
+            )
             start = time.process_time()
-            pruned = prune_oneshot(self.dense.model, texts, options)
+            pruned = prune_oneshot(self.dense.model, calibration, options)
         seconds = time.process_time() - start
         found = [self.distance(pruned.model, batches) for batches in (self.fresh, self.evaluation)]
-        accuracy = self.accuracy(pruned.model)
-        return Trial(name, speedup, seed, accuracy, *found, pruned.divergence, seconds, str(pruned.arch))
+        score = self.score(pruned.model).value
+        return Trial(name, speedup, seed, score, *found, pruned.divergence, seconds, str(pruned.arch))
+
+
+def text_data(rows: Sequence[tuple[str, str]]) -> TextData:
+    """Rows of a text and its pair, which may be empty."""
+    pairs = tuple(pair for _, pair in rows)
+    return TextData(tuple(text for text, _ in rows), pairs if any(pairs) else None)
 
 
 def main() -> None:
@@ -211,7 +223,7 @@ def main() -> None:
                     trials.append(setting.run(name, speedup, seed))
                     with lines.open("a", encoding="utf-8") as file:
                         file.write(json.dumps(asdict(trials[-1])) + "\n")
-    write_text(options.out, table(setting.accuracy(setting.dense.model), trials))
+    write_text(options.out, table(setting.score(setting.dense.model), trials))
 
 
 def read_trials(path: Path) -> list[Trial]:
@@ -221,42 +233,53 @@ def read_trials(path: Path) -> list[Trial]:
     return [Trial(**json.loads(line)) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
-def table(dense: float, trials: Sequence[Trial]) -> str:
+def table(dense: Metric, trials: Sequence[Trial]) -> str:
     """One table per speedup, as Markdown."""
     machine = environment_from_machine()
     versions = ", ".join(f"{name} {version}" for name, version in machine.versions.items())
-    blocks = [f"# What each ingredient of one-shot pruning is worth\n\nDense accuracy {dense:.2%}. {EXPLANATION}"]
+    blocks = [f"# What each ingredient of one-shot pruning is worth\n\n{EXPLANATION}\n\n{doubt(dense)}"]
     for speedup in sorted({x.speedup for x in trials}):
         rows = [
-            row_text(name, dense, [x for x in trials if (x.variant, x.speedup) == (name, speedup)]) for name in VARIANTS
+            row_text(name, dense.value, [x for x in trials if (x.variant, x.speedup) == (name, speedup)])
+            for name in VARIANTS
         ]
-        blocks.append(f"## Encoder FLOPs / {speedup:g}\n\n{HEADER}\n" + "\n".join(row for row in rows if row))
+        blocks.append(
+            f"## Encoder FLOPs / {speedup:g}\n\n{HEADER.format(dense.name)}\n" + "\n".join(row for row in rows if row)
+        )
     blocks.append(f"{machine.cpu}, {machine.cores} cores, {machine.os}, Python {machine.python}, {versions}.")
     blocks.append(f"Last command: `python {shlex.join(sys.argv)}`\n")
     return "\n\n".join(blocks)
 
 
 HEADER = (
-    "| variant | accuracy | drop | divergence, fresh texts | divergence, evaluation texts | CPU seconds | trials |\n"
+    "| variant | {} | drop | divergence, fresh texts | divergence, evaluation texts | CPU seconds | trials |\n"
     "|---|---:|---:|---:|---:|---:|---:|"
 )
 EXPLANATION = (
     f"Mean over calibration seeds (smallest to largest). Divergence: Kullback-Leibler from the dense model on the same "
-    f"{FRESH:,} training texts, which no trial was calibrated with, and on the evaluation texts. With 872 rows the "
-    "standard error of an accuracy is 1 point and that of a paired difference 0.6 to 0.9: divergence tells more. FLOPs "
-    f"at sequence {SEQUENCE}; CPU seconds of pruning."
+    f"{FRESH:,} training texts, which no trial was calibrated with, and on the evaluation texts. FLOPs at sequence "
+    f"{SEQUENCE}; CPU seconds of pruning."
 )
+
+
+def doubt(dense: Metric) -> str:
+    """The dense model's score, and how exactly it is known."""
+    found = f"Dense {dense.name} {dense.value:.2%} on {dense.n:,} rows"
+    if dense.name != "accuracy":
+        return f"{found}."
+    error = 100 * math.sqrt(dense.value * (1 - dense.value) / dense.n)
+    return f"{found}: its standard error is {error:.1f} points. Divergence tells models apart that accuracy does not."
 
 
 def row_text(name: str, dense: float, trials: Sequence[Trial]) -> str:
     """One variant; nothing if it was not tried."""
     if not trials:
         return ""
-    accuracies = [x.accuracy for x in trials]
+    scores = [x.score for x in trials]
     distances = [spread([getattr(x, name) for x in trials], ".4f") for name in ("fresh", "evaluation")]
-    drop, seconds = dense - statistics.fmean(accuracies), statistics.median([x.seconds for x in trials])
+    drop, seconds = dense - statistics.fmean(scores), statistics.median([x.seconds for x in trials])
     return (
-        f"| {VARIANTS[name].meaning} | {spread(accuracies, '.2%')} | {100 * drop:.2f} | {' | '.join(distances)} | "
+        f"| {VARIANTS[name].meaning} | {spread(scores, '.2%')} | {100 * drop:.2f} | {' | '.join(distances)} | "
         f"{seconds:.0f} | {len(trials)} |"
     )
 
