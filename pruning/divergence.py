@@ -16,11 +16,18 @@ Outputs = Mapping[str, Tensor]
 
 def divergence(reference: Predict, candidate: Predict, batches: Sequence[Batch]) -> float:
     """Mean over texts of `output_distances`; 0 if the two models agree."""
-    total, texts = 0.0, 0
+    return divergences(reference, [candidate], batches)[0]
+
+
+def divergences(reference: Predict, candidates: Sequence[Predict], batches: Sequence[Batch]) -> list[float]:
+    """`divergence` of each candidate; the reference answers once."""
+    totals = [0.0] * len(candidates)
     for batch in batches:
-        total += float(output_distances(reference(batch), candidate(batch), batch).sum())
-        texts += len(batch["input_ids"])
-    return total / texts
+        expected = reference(batch)
+        for index, candidate in enumerate(candidates):
+            totals[index] += float(output_distances(expected, candidate(batch), batch).sum())
+    texts = sum(len(batch["input_ids"]) for batch in batches)
+    return [total / texts for total in totals]
 
 
 def output_distances(reference: Outputs, candidate: Outputs, batch: Batch, *, temperature: float = 1.0) -> Tensor:

@@ -9,6 +9,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+BLOCK = 256
+"""Columns per product of a symmetric sum: fewer calls above it, less saved."""
+
 
 def at_least_float32(tensor: Tensor) -> Tensor:
     """Half precision is too coarse for sums of squares."""
@@ -26,17 +29,24 @@ class Moments:
         self.tokens = 0.0
         self.origin: Tensor | None = None  # (K,), the mean of the first tokens
         self.x = torch.zeros(features, dtype=torch.float64, device=device)
-        self.xx = torch.zeros(features, features, dtype=torch.float64, device=device)
+        self._lower = torch.zeros(features, features, dtype=torch.float64, device=device)
+
+    @property
+    def xx(self) -> Tensor:
+        """Sum of the products, (K, K), from the origin."""
+        lower = self._lower.tril()
+        return lower + lower.tril(-1).T
 
     def add(self, x: Tensor, weights: Tensor) -> Tensor:
         """Count the tokens ``x`` (N, K), each as often as its weight (N,) says; returns ``x`` from the origin."""
         x = at_least_float32(x)
         self.origin = x.mean(0) if self.origin is None else self.origin
         x = x - self.origin
-        weighted = x * weights[:, None]
         self.tokens += float(weights.double().sum())
-        self.x += weighted.sum(0).double()
-        self.xx += (x.T @ weighted).double()
+        self.x += (x * weights[:, None]).sum(0).double()
+        rooted = x * weights.sqrt()[:, None]
+        for start in range(0, x.shape[1], BLOCK):  # only the blocks on and below the diagonal
+            self._lower[start:, start : start + BLOCK] += rooted[:, start:].T @ rooted[:, start : start + BLOCK]
         return x
 
     def scatter(self) -> Tensor:

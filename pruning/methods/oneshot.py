@@ -22,7 +22,7 @@ from pruning.batching import Batch, predict_from_model
 from pruning.budget import Budget
 from pruning.calibration import Calibration
 from pruning.compaction import compact_from_masked
-from pruning.divergence import divergence
+from pruning.divergence import divergences
 from pruning.errors import InputError
 from pruning.introspect import arch_from_model
 from pruning.methods.names import Method
@@ -103,8 +103,9 @@ def prune_oneshot(
         if options.reconstruct:
             with _timed("reconstruct", work.seconds):
                 current, kept = _reconstructed(pruned, work)
-    before, after = (work.divergence(x, calibration.report) for x in (pruned, current))
-    unreconstructed = before if options.reconstruct else None
+    models = (current, pruned) if options.reconstruct else (current,)
+    after, *before = work.divergences(models, calibration.report)
+    unreconstructed = before[0] if before else None
     return PruneResult(current, arch_from_model(current), after, unreconstructed, kept, len(targets), work.seconds)
 
 
@@ -139,9 +140,9 @@ class _Work:
         report = self.phase("score")
         return output_sensitivity(model, self.calibration.fit, seed=self.options.seed, progress=report)
 
-    def divergence(self, model: PreTrainedModel, batches: Sequence[Batch]) -> float:
-        """Distance of ``model`` to the dense one."""
-        return divergence(predict_from_model(self.model), predict_from_model(model), batches)
+    def divergences(self, models: Sequence[PreTrainedModel], batches: Sequence[Batch]) -> list[float]:
+        """Distance of each of ``models`` to the dense one."""
+        return divergences(predict_from_model(self.model), [predict_from_model(x) for x in models], batches)
 
     def phase(self, name: str) -> Progress:
         """Progress within one phase."""
@@ -198,8 +199,8 @@ def _reconstructed(pruned: PreTrainedModel, work: _Work) -> tuple[PreTrainedMode
     """The model refitted, or as it was if held-out text shows harm; and whether it was kept."""
     result = compact_from_masked(pruned)
     reconstruct(result, work.dense, work.fit, work.select, progress=work.phase("reconstruct"))
-    kept = work.divergence(result, work.calibration.select) <= work.divergence(pruned, work.calibration.select)
-    return (result, True) if kept else (pruned, False)
+    after, before = work.divergences((result, pruned), work.calibration.select)
+    return (result, True) if after <= before else (pruned, False)
 
 
 def _fitting(target: ArchSpec, arch: ArchSpec) -> ArchSpec:

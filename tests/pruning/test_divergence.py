@@ -3,7 +3,7 @@ import torch
 from torch.nn import functional as F
 
 from pruning.batching import predict_from_model
-from pruning.divergence import divergence
+from pruning.divergence import divergence, divergences
 from pruning.pooling import mean_pooled
 from tests.pruning.compact import HEADS, tiny_compact
 from tests.tiny import tiny_batch, tiny_bert
@@ -65,6 +65,18 @@ def test_the_mean_is_over_texts_and_not_over_batches():
     batch = tiny_batch(rows=5)
     parts = [{name: tensor[cut] for name, tensor in batch.items()} for cut in (slice(0, 1), slice(1, 5))]
     assert divergence(dense, compact, parts) == pytest.approx(divergence(dense, compact, [batch]), rel=1e-4)
+
+
+def test_several_candidates_are_compared_with_one_answer_of_the_reference():
+    dense, compact = (predict_from_model(model) for model in models("sequence-classification", 3))
+    asked = []
+
+    def counted(batch):
+        asked.append(batch)
+        return dense(batch)
+
+    assert divergences(counted, [compact, dense], BATCHES) == [divergence(dense, compact, BATCHES), 0.0]
+    assert len(asked) == len(BATCHES)
 
 
 def test_the_reference_comes_first():

@@ -8,7 +8,7 @@ from pruning.compaction import compact_from_masked
 from pruning.divergence import divergence
 from pruning.errors import InputError
 from pruning.introspect import arch_from_model, encoder_from_model, layers_from_model
-from pruning.least_squares import LeastSquares, ridge_towards
+from pruning.least_squares import BLOCK, LeastSquares, ridge_towards
 from pruning.masks import Masks, full_masks
 from pruning.reconstruction import WeightedBatches, reconstruct
 from pruning.sensitivity import output_sensitivity
@@ -79,6 +79,17 @@ def data():
 def test_sums_do_not_depend_on_how_tokens_are_split(data):
     for a, b in zip(sums_of(*data).covariance(), sums_of(*data, parts=7).covariance(), strict=True):
         torch.testing.assert_close(a, b)
+
+
+@pytest.mark.parametrize("features", [BLOCK - 1, 2 * BLOCK, 2 * BLOCK + 3])
+def test_products_in_blocks_are_the_whole_product(features):
+    x, y = torch.randn(40, features, dtype=torch.float64), torch.randn(40, 2, dtype=torch.float64)
+    weights = torch.rand(40, dtype=torch.float64)
+    sums = LeastSquares(features, 2)
+    for rows in (slice(0, 15), slice(15, 40)):
+        sums.add(x[rows], y[rows], weights[rows])
+    shifted = x - x[:15].mean(0)
+    torch.testing.assert_close(sums.inputs.xx, shifted.T @ (weights[:, None] * shifted))
 
 
 def test_covariance_is_centred(data):
