@@ -7,7 +7,6 @@ any sublayer into the same unit, the expected loss. Letters: B batch, S sequence
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -31,9 +30,10 @@ class Sensitivity:
     """Of the output of every sublayer; ``2 * layer`` is the attention of a layer, ``2 * layer + 1`` its FFN.
 
     ``weights[batch][sublayer]`` (B, S): the squared norm of the gradient of the model's own log-likelihood (see
-    `pruning.scores`), scaled to a mean of 1 over the real tokens of all batches and mixed with 20 % of an equal weight;
-    0 for padding. ``gradients[sublayer]`` (E, E): the sum of ``g g'`` over the tokens of a text, mean over texts, so
-    that ``e' G e / 2`` estimates the divergence that an error ``e`` at every token causes.
+    `pruning.scores`), scaled to a mean of 1 over the real tokens of each text and mixed with 20 % of an equal weight;
+    0 for padding. Scaled over all texts instead, the few that the model is unsure of would outweigh the others.
+    ``gradients[sublayer]`` (E, E): the sum of ``g g'`` over the tokens of a text, mean over texts, so that
+    ``e' G e / 2`` estimates the divergence that an error ``e`` at every token causes.
     """
 
     weights: list[list[Tensor]]
@@ -54,34 +54,26 @@ def output_sensitivity(
     generator = torch.Generator().manual_seed(seed)
     hidden, sublayers = model.config.hidden_size, 2 * len(layers_from_model(model))
     sums = [torch.zeros(hidden, hidden, dtype=torch.float64, device=model.device) for _ in range(sublayers)]
-    squares = []
+    weights = []
     for done, batch in enumerate(batches, start=1):
         mask = batch["attention_mask"].to(model.device)
         gradients = _gradients(model, on_device(batch, model.device), generator)
         for index, gradient in enumerate(gradients):
             real = at_least_float32(gradient)[mask.bool()]  # (N, E)
             sums[index] += (real.T @ real).double()
-        squares.append([gradient.square().sum(-1) * mask for gradient in gradients])
+        weights.append([_token_weights(gradient, mask) for gradient in gradients])
         if progress is not None:
             progress(done, len(batches))
     texts = sum(len(batch["input_ids"]) for batch in batches)
-    return Sensitivity(_mixed(squares, batches), [total / texts for total in sums])
+    return Sensitivity(weights, [total / texts for total in sums])
 
 
-def _mixed(squares: Sequence[Sequence[Tensor]], batches: Sequence[Batch]) -> list[list[Tensor]]:
-    tokens = sum(float(batch["attention_mask"].sum()) for batch in batches)
-    means = [sum(float(row.sum()) for row in rows) / tokens for rows in zip(*squares, strict=True)]
-    weights = []
-    for row, batch in zip(squares, batches, strict=True):
-        mask = batch["attention_mask"].to(row[0])
-        weights.append([_weight(square, mean, mask) for square, mean in zip(row, means, strict=True)])
-    return weights
-
-
-def _weight(square: Tensor, mean: float, mask: Tensor) -> Tensor:
-    if not 0 < mean < math.inf:  # nothing above depends on this sublayer, or the model has diverged
-        return mask
-    return (PLAIN_SHARE + (1 - PLAIN_SHARE) * square / mean) * mask
+def _token_weights(gradient: Tensor, mask: Tensor) -> Tensor:
+    """Weights (B, S) from gradients (B, S, E)."""
+    square = at_least_float32(gradient).square().sum(-1) * mask
+    mean = square.sum(1, keepdim=True) / mask.sum(1, keepdim=True)
+    share = torch.where(mean.isfinite() & (mean > 0), square / mean, 1.0)  # else the answer depends on none of them
+    return (PLAIN_SHARE + (1 - PLAIN_SHARE) * share) * mask
 
 
 def _gradients(model: PreTrainedModel, batch: Batch, generator: torch.Generator) -> list[Tensor]:
