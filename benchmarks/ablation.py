@@ -57,7 +57,6 @@ class Variant:
     meaning: str
     method: Method = Method.ONESHOT
     reconstruct: bool = True
-    rounds: int | None = None
     calibration: int = 1024
     without: Callable[[], AbstractContextManager[object]] = nullcontext
 
@@ -129,16 +128,13 @@ def without_length() -> AbstractContextManager[object]:
 
 
 VARIANTS = {
-    "default": Variant("everything; one round up to 2x, two beyond"),
+    "default": Variant("everything"),
     "fisher": Variant("mask Fisher scores", method=Method.FISHER),
-    "fisher-plain": Variant("mask Fisher, no reconstruction, one round", Method.FISHER, False, 1),
+    "fisher-plain": Variant("mask Fisher, no reconstruction", Method.FISHER, False),
     "no-metric": Variant("costs without the gradients' covariance", without=without_output_metric),
     "no-token-weights": Variant("all tokens alike", without=without_token_weights),
     "no-intercept": Variant("costs without the intercept", without=without_intercept),
     "no-reconstruction": Variant("no reconstruction", reconstruct=False),
-    "one-round": Variant("one round", rounds=1),
-    "two-rounds": Variant("two rounds", rounds=2),
-    "three-rounds": Variant("three rounds", rounds=3),
     "texts-any-length": Variant("texts drawn whatever their length", without=without_length),
     "texts-128": Variant("128 calibration texts", calibration=128),
     "texts-512": Variant("512 calibration texts", calibration=512),
@@ -146,7 +142,7 @@ VARIANTS = {
     "drop": Variant("whole sublayers only", Method.DROP),
     "magnitude": Variant("magnitude", Method.MAGNITUDE),
     "uniform": Variant("uniform magnitude", Method.UNIFORM),
-    "uniform-plain": Variant("uniform magnitude, no reconstruction, one round", Method.UNIFORM, False, 1),
+    "uniform-plain": Variant("uniform magnitude, no reconstruction", Method.UNIFORM, False),
     "random": Variant("random structure", Method.RANDOM),
 }
 
@@ -182,7 +178,7 @@ class Setting:
         """Prune once and look at the result."""
         variant = VARIANTS[name]
         budget = flops_budget(arch_from_model(self.dense.model), speedup, SEQUENCE)
-        options = OneshotOptions(budget, variant.method, variant.reconstruct, rounds=variant.rounds, seed=seed)
+        options = OneshotOptions(budget, variant.method, variant.reconstruct, seed=seed)
         with variant.without():
             calibration = calibration_from_texts(
                 self.dense.tokenizer, self.texts.texts, self.texts.pairs, examples=variant.calibration, seed=seed

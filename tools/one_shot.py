@@ -50,7 +50,6 @@ class OneShotJob:
             "divergence": result.divergence,
             "divergence_unreconstructed": result.divergence_unreconstructed,
             "kept_reconstruction": result.kept_reconstruction,
-            "rounds": result.rounds,
             "reasons": self._reasons(choice),
             "warnings": list(self.calibration.warnings),
         }

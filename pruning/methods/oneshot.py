@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 
 from transformers import PreTrainedModel
@@ -34,31 +34,16 @@ from pruning.sensitivity import Sensitivity, output_sensitivity
 StageProgress = Callable[[str, int, int], None]
 """Called with the phase, what is done and the total."""
 
-ONE_ROUND = 2.0
-"""Up to this many times smaller, a second round does not pay."""
-
 
 @dataclass(frozen=True)
 class OneshotOptions:
-    """``target`` is a budget to allocate, or the shape itself; ``ffn_multiple`` is the grid of FFN widths.
-
-    ``rounds``: score and reconstruct again at as many budgets on the way, evenly spaced in ratio; None takes one up to
-    2x and two beyond. A shape is reached in one round.
-
-    Raises:
-        InputError: if ``rounds`` is below 1.
-    """
+    """``target`` is a budget to allocate, or the shape itself; ``ffn_multiple`` is the grid of FFN widths."""
 
     target: Budget | ArchSpec
     method: Method = Method.ONESHOT
     reconstruct: bool = True
     ffn_multiple: int = 32
-    rounds: int | None = None
     seed: int = 0
-
-    def __post_init__(self) -> None:
-        if self.rounds is not None and self.rounds < 1:
-            raise InputError(f"rounds must be at least 1; got {self.rounds}.")
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,9 +51,8 @@ class PruneResult:
     """The compact model and how it came about.
 
     ``divergence`` and ``divergence_unreconstructed`` are distances to the dense model on texts that chose nothing (see
-    `pruning.divergence`); the second is None without reconstruction, and otherwise that of the last round's model.
-    ``kept_reconstruction`` is False if held-out text showed that the last reconstruction did harm and it was taken
-    back. ``seconds`` is per phase, summed over ``rounds``.
+    `pruning.divergence`); the second is None without reconstruction. ``kept_reconstruction`` is False if held-out text
+    showed that reconstruction did harm and it was taken back. ``seconds`` is per phase.
     """
 
     model: PreTrainedModel
@@ -76,7 +60,6 @@ class PruneResult:
     divergence: float
     divergence_unreconstructed: float | None
     kept_reconstruction: bool
-    rounds: int = 1
     seconds: dict[str, float] = field(default_factory=dict)
 
 
@@ -92,25 +75,21 @@ def prune_oneshot(
         InputError: if the target cannot be met, or a score or statistic is not finite.
     """
     work = _Work(model, calibration, options, progress)
-    targets = _targets(arch_from_model(model), options)
-    pruned = current = work.dense
-    kept = False
-    for target in targets:
-        with _timed("score", work.seconds):
-            scores, arch = _scores_and_arch(current, target, work)
-        with _timed("compact", work.seconds):
-            pruned = current = compact_from_masked(current, masks_from_scores(scores, arch))
-        if options.reconstruct:
-            with _timed("reconstruct", work.seconds):
-                current, kept = _reconstructed(pruned, work)
-    models = (current, pruned) if options.reconstruct else (current,)
-    after, *before = work.divergences(models, calibration.report)
-    unreconstructed = before[0] if before else None
-    return PruneResult(current, arch_from_model(current), after, unreconstructed, kept, len(targets), work.seconds)
+    with _timed("score", work.seconds):
+        scores, arch = _scores_and_arch(work)
+    with _timed("compact", work.seconds):
+        pruned = compact_from_masked(work.dense, masks_from_scores(scores, arch))
+    if not options.reconstruct:
+        (distance,) = work.divergences([pruned], calibration.report)
+        return PruneResult(pruned, arch_from_model(pruned), distance, None, False, work.seconds)
+    with _timed("reconstruct", work.seconds):
+        result, kept = _reconstructed(pruned, work)
+    after, before = work.divergences([result, pruned], calibration.report)
+    return PruneResult(result, arch_from_model(result), after, before, kept, work.seconds)
 
 
 class _Work:
-    """What the rounds share: the dense model, what it says about the texts, and the clock."""
+    """What the phases share: the dense model, what it says about the texts, and the clock."""
 
     def __init__(
         self, model: PreTrainedModel, calibration: Calibration, options: OneshotOptions, progress: StageProgress
@@ -122,7 +101,8 @@ class _Work:
     @cached_property
     def sensitivity(self) -> Sensitivity:
         """Of the dense model on the texts to fit on."""
-        return self.sensitivity_of(self.dense)
+        report = self.phase("score")
+        return output_sensitivity(self.dense, self.calibration.fit, seed=self.options.seed, progress=report)
 
     @cached_property
     def fit(self) -> WeightedBatches:
@@ -135,11 +115,6 @@ class _Work:
         found = output_sensitivity(self.dense, self.calibration.select, seed=self.options.seed)
         return WeightedBatches(self.calibration.select, found.weights)
 
-    def sensitivity_of(self, model: PreTrainedModel) -> Sensitivity:
-        """Of ``model`` on the texts to fit on."""
-        report = self.phase("score")
-        return output_sensitivity(model, self.calibration.fit, seed=self.options.seed, progress=report)
-
     def divergences(self, models: Sequence[PreTrainedModel], batches: Sequence[Batch]) -> list[float]:
         """Distance of each of ``models`` to the dense one."""
         return divergences(predict_from_model(self.model), [predict_from_model(x) for x in models], batches)
@@ -149,24 +124,14 @@ class _Work:
         return lambda done, total: self.progress(name, done, total)
 
 
-def _targets(arch: ArchSpec, options: OneshotOptions) -> list[Budget] | list[ArchSpec]:
-    """One per round: the shape, or budgets down to the one that was asked for."""
-    target = options.target
-    if isinstance(target, ArchSpec):
-        return [_fitting(target, arch)]
-    full = target.spent(arch)
-    ratio = max(round(full / target.limit, 6), 1.0) if target.limit > 0 else 1.0  # 2 is 2, whatever was rounded
-    rounds = options.rounds or (1 if ratio <= ONE_ROUND else 2)
-    shares = [(rounds - index) / rounds for index in range(1, rounds)]  # of the way that is still to go
-    return [*(replace(target, limit=target.limit * ratio**share) for share in shares), target]
-
-
-def _scores_and_arch(model: PreTrainedModel, target: Budget | ArchSpec, work: _Work) -> tuple[Scores, ArchSpec]:
+def _scores_and_arch(work: _Work) -> tuple[Scores, ArchSpec]:
     """Which units to keep first, and how many of them."""
-    arch, options = arch_from_model(model), work.options
+    arch, options, target = arch_from_model(work.dense), work.options, work.options.target
+    if isinstance(target, ArchSpec):
+        _check_frame(target, arch)
     if options.method in (Method.ONESHOT, Method.DROP):
-        return _second_order(model, target, work)
-    scores = _single_scores(model, work)
+        return _second_order(work)
+    scores = _single_scores(work)
     if isinstance(target, ArchSpec):
         return scores, target
     if options.method is Method.UNIFORM:
@@ -174,25 +139,24 @@ def _scores_and_arch(model: PreTrainedModel, target: Budget | ArchSpec, work: _W
     return scores, arch_from_budget(arch, scores, target, ffn_multiple=options.ffn_multiple)
 
 
-def _second_order(model: PreTrainedModel, target: Budget | ArchSpec, work: _Work) -> tuple[Scores, ArchSpec]:
-    sensitivity = work.sensitivity if model is work.dense else work.sensitivity_of(model)
-    multiple, arch = work.options.ffn_multiple, arch_from_model(model)
-    paths = removal_paths(model, work.calibration.fit, sensitivity, ffn_multiple=multiple, progress=work.phase("order"))
+def _second_order(work: _Work) -> tuple[Scores, ArchSpec]:
+    target, multiple, report = work.options.target, work.options.ffn_multiple, work.phase("order")
+    paths = removal_paths(work.dense, work.calibration.fit, work.sensitivity, ffn_multiple=multiple, progress=report)
     scores = scores_from_paths(paths)
     if isinstance(target, ArchSpec):
         return scores, target
     levels = levels_from_paths(paths, target.prices)
     if work.options.method is Method.DROP:
         levels = [only_whole(level) for level in levels]
-    return scores, arch_from_levels(arch, levels, target)
+    return scores, arch_from_levels(arch_from_model(work.dense), levels, target)
 
 
-def _single_scores(model: PreTrainedModel, work: _Work) -> Scores:
+def _single_scores(work: _Work) -> Scores:
     if work.options.method is Method.FISHER:
-        return fisher_scores(model, work.calibration.fit, seed=work.options.seed, progress=work.phase("score"))
+        return fisher_scores(work.dense, work.calibration.fit, seed=work.options.seed, progress=work.phase("score"))
     if work.options.method is Method.RANDOM:
-        return random_scores(arch_from_model(model), work.options.seed)
-    return magnitude_scores(model)
+        return random_scores(arch_from_model(work.dense), work.options.seed)
+    return magnitude_scores(work.dense)
 
 
 def _reconstructed(pruned: PreTrainedModel, work: _Work) -> tuple[PreTrainedModel, bool]:
@@ -203,13 +167,12 @@ def _reconstructed(pruned: PreTrainedModel, work: _Work) -> tuple[PreTrainedMode
     return (result, True) if after <= before else (pruned, False)
 
 
-def _fitting(target: ArchSpec, arch: ArchSpec) -> ArchSpec:
+def _check_frame(target: ArchSpec, arch: ArchSpec) -> None:
     if (target.hidden, target.head_dim) != (arch.hidden, arch.head_dim):
         raise InputError(
             f"the shape is for hidden {target.hidden} and head_dim {target.head_dim}; the model has hidden "
             f"{arch.hidden} and head_dim {arch.head_dim}, which pruning does not change."
         )
-    return target
 
 
 @contextmanager
