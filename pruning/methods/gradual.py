@@ -26,7 +26,7 @@ from pruning.budget import Budget
 from pruning.calibration import Calibration
 from pruning.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from pruning.distillation import Distillation, DistillationOptions, check_teacher
-from pruning.divergence import divergence, divergences
+from pruning.divergence import divergences
 from pruning.errors import InputError
 from pruning.introspect import arch_from_model
 from pruning.methods.oneshot import OneshotOptions, prune_oneshot
@@ -195,12 +195,12 @@ def _finish(
     reference = predict_from_model(teacher)
     untrained = load_checkpoint(plan.work / PRUNED).model
     facts = json.loads((plan.work / PRUNED / RECORD).read_text(encoding="utf-8"))
-    facts["divergence_pruned"] = divergence(reference, predict_from_model(untrained), calibration.report)
     models = [predict_from_model(x) for x in (trained.model.cpu(), untrained)]
     after, before = divergences(reference, models, calibration.select)
     facts["kept_training"] = after <= before
     kept = trained.model if facts["kept_training"] else untrained
-    facts["divergence"] = divergence(reference, predict_from_model(kept), calibration.report)
+    after, before = divergences(reference, models, calibration.report)
+    facts |= {"divergence_pruned": before, "divergence": after if facts["kept_training"] else before}
     facts |= {"steps": run.steps, "seconds": facts["seconds"] | {"train": run.seconds}}
     with atomic_folder(plan.folder) as folder:
         save_checkpoint(kept, trained.tokenizer, folder)

@@ -104,12 +104,12 @@ class _Work:
         report = self.phase("score")
         return output_sensitivity(self.dense, self.calibration.fit, seed=self.options.seed, progress=report)
 
-    @cached_property
+    @property
     def fit(self) -> WeightedBatches:
         """The texts to fit on."""
         return WeightedBatches(self.calibration.fit, self.sensitivity.weights)
 
-    @cached_property
+    @property
     def select(self) -> WeightedBatches:
         """The texts to choose with."""
         found = output_sensitivity(self.dense, self.calibration.select, seed=self.options.seed)
