@@ -12,7 +12,7 @@ from enum import StrEnum
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
+from scipy.special import ndtr, ndtri, stdtrit
 
 from pruning.errors import InputError
 
@@ -144,8 +144,8 @@ def expanded_tail(units: int) -> float:
 
     Source: Hesterberg 2015, arXiv:1411.5279, section 5.3 (expanded percentile interval).
     """
-    quantile = np.sqrt(units / (units - 1)) * stats.t.ppf((1 - CONFIDENCE) / 2, units - 1)
-    return float(stats.norm.cdf(quantile))
+    quantile = np.sqrt(units / (units - 1)) * stdtrit(units - 1, (1 - CONFIDENCE) / 2)
+    return float(ndtr(quantile))
 
 
 def stretch(medians: Floats, drawn: Floats) -> float:
@@ -158,7 +158,7 @@ def stretch(medians: Floats, drawn: Floats) -> float:
     if spread == 0:
         return 1.0
     error = float(np.std(medians, ddof=1)) / np.sqrt(len(medians))
-    quantile = stats.t.ppf((1 + CONFIDENCE) / 2, len(medians) - 1) / stats.norm.ppf((1 + CONFIDENCE) / 2)
+    quantile = stdtrit(len(medians) - 1, (1 + CONFIDENCE) / 2) / ndtri((1 + CONFIDENCE) / 2)
     return float(quantile * error / spread)
 
 

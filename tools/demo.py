@@ -13,7 +13,7 @@ from typing import Any
 from pruning.errors import InputError
 from pruning.finetune import FinetuneOptions
 from pruning.training import TrainingOptions
-from tools import pipeline, standalone
+from tools import finetuning, pipeline
 from tools.settings import BenchGrid, DataSettings, PruneSettings, RunSettings, TargetSettings
 
 ASSETS = Path(__file__).with_name("demo_assets.txt")
@@ -35,7 +35,7 @@ def demo(out: Path, *, speedup: float, seed: int, resume: bool) -> dict[str, Any
     data = DataSettings(data=str(folder / "train.csv"), eval_data=str(folder / "test.csv"))
     training = TrainingOptions(epochs=1, seed=seed)
     request = FinetuneOptions(str(model), TASK, out / "dense", MAX_LENGTH, TRAIN_EXAMPLES, training)
-    trained = standalone.finetune(request, data, resume=resume)
+    trained = finetuning.finetune(request, data, resume=resume)
     settings = RunSettings(
         model=str(out / "dense"),
         task=TASK,

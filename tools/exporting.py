@@ -21,7 +21,7 @@ from exporter.int8.options import Int8Options, refuse_dynamic_int8
 from exporter.int8.qdq import activation_ranges, qdq_from_onnx
 from exporter.options import Dialect, Dtype, GraphOptions
 from exporter.to_onnx import OnnxExport, onnx_from_model
-from pruning.atomic import atomic_folder, require_writable
+from pruning.atomic import atomic_folder
 from pruning.batching import bucketed_batches, encode, predict_from_model
 from pruning.checkpoint import Checkpoint, load_checkpoint
 from pruning.errors import InputError
@@ -29,6 +29,7 @@ from pruning.tasks.reading import rows_as_read
 from pruning.tasks.source import load_evaluation
 from tools.cards import write_export_card
 from tools.console import Steps
+from tools.new_folder import require_free
 from tools.settings import DataSettings
 
 CHECK_TEXTS = 128
@@ -116,17 +117,6 @@ def export_engine(checkpoint: str, request: ExportRequest, out: Path) -> dict[st
         "seconds": built.record.build_seconds,
         "note": note,
     }
-
-
-def require_free(out: Path) -> None:
-    """Make sure that a folder can be written, before the work is done.
-
-    Raises:
-        InputError: if something is there, or the disk takes no files.
-    """
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise InputError(f"{out} exists and is not an empty folder. Choose another --out.")
-    require_writable(out)
 
 
 def engine_source(

@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from bench.report.run_report import standard_error
 from bench.report.schema import Metric as MetricFacts
 from pruning.batching import predict_from_model
 from pruning.checkpoint import Checkpoint
@@ -59,7 +58,7 @@ class HeldOut:
             names = settings_from_config(self.dense.model.config).labels
             truth = torch.tensor(class_ids(require_labels(self.rows), names))
             return paired_error(*(x.outputs.argmax(-1) == truth for x in (before, after)))
-        errors = [standard_error(MetricFacts(name=x.name, value=x.value, n=x.n)) for x in (before.metric, after.metric)]
+        errors = [MetricFacts(name=x.name, value=x.value, n=x.n).standard_error for x in (before.metric, after.metric)]
         known = [error for error in errors if error is not None]
         return sqrt(sum(error**2 for error in known)) if len(known) == len(errors) else None
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 from bench.runners.base import Precision
 from bench.runners.registry import RUNNERS
@@ -14,7 +15,6 @@ from pruning.checkpoint import Checkpoint
 from pruning.methods.choice import MethodChoice, method_for_target
 from pruning.methods.oneshot import OneshotOptions, PruneResult, StageProgress, prune_oneshot
 from tools.settings import PruneSettings
-from tools.workspace import Facts
 
 CPU_STEP, GPU_STEP, GPU_INT8_STEP = 32, 64, 128
 """FFN widths that suit the matrix units: CPUs have no cliffs, tensor cores want multiples of 64, in int8 of 128."""
@@ -30,7 +30,7 @@ class OneShotJob:
     ffn_multiple: int
     seed: int
 
-    def prune(self, target: Budget | ArchSpec, progress: StageProgress) -> tuple[PruneResult, Facts]:
+    def prune(self, target: Budget | ArchSpec, progress: StageProgress) -> tuple[PruneResult, dict[str, Any]]:
         """Prune to ``target``, with the method that was asked for or the one that suits it.
 
         Returns:

@@ -11,7 +11,6 @@ from typing import Any
 
 import torch
 
-from bench.report.run_report import standard_error
 from bench.report.schema import Metric
 from bench.sweep import Bar, TrialResult, interval_bar
 from pruning.atomic import write_json
@@ -112,7 +111,7 @@ def _outcome(job: TrialJob) -> dict[str, Any]:
 
 
 def _metric_bar(metric: Mapping[str, Any]) -> Bar:
-    return interval_bar(metric["value"], standard_error(Metric(**metric)))
+    return interval_bar(metric["value"], Metric(**metric).standard_error)
 
 
 @contextmanager

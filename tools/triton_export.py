@@ -18,7 +18,8 @@ from exporter.triton_options import InstanceKind, TritonBackend, TritonOptions
 from pruning.checkpoint import Checkpoint, load_checkpoint
 from pruning.errors import InputError
 from tools.console import Steps
-from tools.exporting import ExportRequest, check_text, engine_source, int8_texts, require_free, write_int8
+from tools.exporting import ExportRequest, check_text, engine_source, int8_texts, write_int8
+from tools.new_folder import require_free
 
 KINDS = {Dialect.STANDARD: InstanceKind.AUTO, Dialect.ORT_CPU: InstanceKind.CPU, Dialect.ORT_CUDA: InstanceKind.GPU}
 

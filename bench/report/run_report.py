@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from math import sqrt
 from typing import Any
 
 from bench.report import wording
@@ -16,9 +15,6 @@ from bench.report.rows import caveats_from_result, columns_from_cells, rows_from
 from bench.report.schema import LatencyRow, MeasuredModel, Metric, Report, report_from_dict
 from bench.report.wording import change_text, count_text, ms_text, size_text, speedup_text
 from bench.result import BenchResult
-
-ONE_GUESS_PER_EXAMPLE = frozenset({"accuracy", "exact_match"})
-"""Metrics that are the share of right answers, so that the binomial error applies."""
 
 
 @dataclass(frozen=True)
@@ -79,18 +75,11 @@ def html_from_report(report: Mapping[str, Any], bench: BenchResult) -> str:
     )
 
 
-def standard_error(metric: Metric) -> float | None:
-    """Standard error of a share of right answers, sqrt(p (1 - p) / n); None for metrics of another kind."""
-    if metric.name not in ONE_GUESS_PER_EXAMPLE:
-        return None
-    return sqrt(max(metric.value * (1 - metric.value), 0.0) / metric.n)
-
-
 def metric_sentence(before: Metric, after: Metric) -> str:
     """What the change of a metric means, given how many examples it was measured on."""
     name = wording.metric_name_text(before.name)
     change = wording.metric_change_text(before.name, after.value - before.value)
-    error = standard_error(before)
+    error = before.standard_error
     if error is None:
         return f"The {name} changed by {change} on {before.n:,} examples."
     verdict = "within this noise" if abs(after.value - before.value) <= error else "larger than this noise"

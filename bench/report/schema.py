@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from math import sqrt
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -11,6 +12,9 @@ from bench.cell import BASELINE
 from bench.result import BenchResult
 from bench.statistics import Verdict
 from pruning.errors import InputError
+
+ONE_GUESS_PER_EXAMPLE = frozenset({"accuracy", "exact_match"})
+"""Metrics that are the share of right answers, so that the binomial error applies."""
 
 
 class _Facts(BaseModel):
@@ -23,6 +27,13 @@ class Metric(_Facts):
     name: str
     value: float
     n: int = Field(ge=1)
+
+    @property
+    def standard_error(self) -> float | None:
+        """Of a share of right answers, sqrt(p (1 - p) / n); None for metrics of another kind."""
+        if self.name not in ONE_GUESS_PER_EXAMPLE:
+            return None
+        return sqrt(max(self.value * (1 - self.value), 0.0) / self.n)
 
 
 class LayerFacts(_Facts):

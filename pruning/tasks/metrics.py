@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import pearsonr, spearmanr
-from sklearn.metrics import accuracy_score, f1_score, matthews_corrcoef
 
 
 def classification_scores(truth: NDArray[np.int64], predicted: NDArray[np.int64], classes: int) -> dict[str, float]:
@@ -13,6 +11,8 @@ def classification_scores(truth: NDArray[np.int64], predicted: NDArray[np.int64]
 
     F1 is that of class 1 where there are two classes, as GLUE does, and otherwise the mean over the classes that occur.
     """
+    from sklearn.metrics import accuracy_score, f1_score, matthews_corrcoef  # noqa: PLC0415  # heavy, and most commands score nothing
+
     average = "binary" if classes == 2 else "macro"
     constant = np.unique(np.concatenate([truth, predicted])).size == 1
     return {
@@ -24,6 +24,8 @@ def classification_scores(truth: NDArray[np.int64], predicted: NDArray[np.int64]
 
 def correlations(truth: NDArray[np.float64], predicted: NDArray[np.float64]) -> dict[str, float]:
     """Spearman's and Pearson's correlation of two (N,) arrays; 0 where one of them is constant."""
+    from scipy.stats import pearsonr, spearmanr  # noqa: PLC0415  # heavy, and most commands score nothing
+
     if np.ptp(truth) == 0 or np.ptp(predicted) == 0:
         return {"spearman": 0.0, "pearson": 0.0}
     return {

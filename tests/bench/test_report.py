@@ -21,7 +21,6 @@ from bench.report.run_report import (
     html_from_report,
     markdown_from_report,
     metric_sentence,
-    standard_error,
 )
 from bench.report.schema import Metric, report_from_dict
 from bench.report.wording import change_text, metric_text, ms_text, seconds_text, size_text, speedup_text
@@ -266,8 +265,8 @@ def test_nan_never_reaches_a_report():
 
 
 def test_standard_error_is_the_binomial_one():
-    assert standard_error(Metric(name="accuracy", value=0.9, n=900)) == pytest.approx(0.01)
-    assert standard_error(Metric(name="spearman", value=0.9, n=900)) is None
+    assert Metric(name="accuracy", value=0.9, n=900).standard_error == pytest.approx(0.01)
+    assert Metric(name="spearman", value=0.9, n=900).standard_error is None
 
 
 def test_small_changes_are_called_noise():

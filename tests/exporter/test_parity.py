@@ -5,9 +5,11 @@ import math
 import pytest
 import torch
 
-from exporter.parity import ParityError, check_parity, is_right_padded, parity_batches, require_parity
+from exporter.parity import INT8_TOLERANCE, ParityError, check_parity, is_right_padded, parity_batches, require_parity
+from pruning.batching import predict_from_model
 from pruning.errors import InputError
-from tests.tiny import tiny_batch
+from tests.exporter.compact import tiny_compact
+from tests.tiny import VOCAB, tiny_batch
 
 BATCH = tiny_batch(3, 4, padding="right")
 BATCH["attention_mask"][1] = torch.tensor([1, 1, 0, 0])
@@ -44,6 +46,18 @@ def test_class_logits_are_compared_even_where_a_row_has_no_token():
     found = torch.zeros(3, 4)  # as many classes as positions
     found[2, 3] = 1.0
     assert compare(constant(logits=torch.zeros(3, 4)), constant(logits=found), batch).max_abs_diff == 1.0
+
+
+def test_int8_tolerance_still_finds_a_mask_that_is_ignored():
+    model = tiny_compact("sequence-classification", heads=[2, 1], ffn=[24, 8])
+    reference = predict_from_model(model)
+    batches = parity_batches(len(VOCAB), 24, seed=0)
+
+    def unmasked(batch):
+        return reference(batch | {"attention_mask": torch.ones_like(batch["attention_mask"])})
+
+    results = check_parity(reference, unmasked, batches, artifact="thing", tolerance=INT8_TOLERANCE)
+    assert not all(result.passed for result in results)
 
 
 def test_nothing_to_compare_passes():

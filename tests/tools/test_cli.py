@@ -292,6 +292,12 @@ def test_help_does_not_load_torch():
     assert result.stdout.rstrip().endswith("False")
 
 
+def test_one_shot_pruning_does_not_load_what_only_measures_draws_or_scores():
+    script = "import sys, tools.one_shot_prune; print({'matplotlib', 'scipy.stats', 'datasets'} & set(sys.modules))"
+    result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert result.stdout.rstrip().endswith("set()")
+
+
 def test_bench_profiles_and_measures_throughput_and_load(project, slimbert):
     quick = ("--largest-batch", "1", "--rates", "50%", "--load-seconds", "0.05", "--max-batch", "2")
     names = ("--experiment", "throughput,load", "--profile", "--html", "page.html", "--markdown", "page.md")

@@ -31,10 +31,10 @@ def evaluate(
     quiet: options.Quiet = False,
 ) -> None:
     """Score a model, in PyTorch or ONNX Runtime, on labelled data."""
-    from tools import settings, standalone
+    from tools import scoring, settings
 
     source = settings.settings_from_options(settings.DataSettings, context.params)
-    facts = standalone.evaluate(model, task, source, reference=reference, max_length=max_length)
+    facts = scoring.evaluate(model, task, source, reference=reference, max_length=max_length)
     metric, others = facts["metric"], facts["others"]
     say(f"{metric['name']}: {metric['value']:.4f} on {metric['n']} rows")
     for name, value in others.items():

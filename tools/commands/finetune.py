@@ -41,7 +41,7 @@ def finetune(
     """Fine-tune a BERT for a task: a classifier, a regressor, or sentence embeddings."""
     from pruning.finetune import FinetuneOptions
     from pruning.training import TrainingOptions
-    from tools import settings, standalone
+    from tools import finetuning, settings
 
     training = TrainingOptions(
         epochs=epochs,
@@ -54,7 +54,7 @@ def finetune(
     )
     source = settings.settings_from_options(settings.DataSettings, context.params)
     request = FinetuneOptions(model, task, out, max_length, max_train_examples, training)
-    facts = standalone.finetune(request, source, resume=resume)
+    facts = finetuning.finetune(request, source, resume=resume)
     metric = facts["metric"]
     say(f"{metric['name']} {metric['value']:.4f} on {metric['n']} rows ({facts['note']})\nCheckpoint: {out}")
     print_json(facts)

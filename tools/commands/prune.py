@@ -109,7 +109,7 @@ def prune(
 
     The data are unlabelled text to calibrate on, for gradual also to train on; for block-movement labelled data.
     """
-    from tools import gradual, movement, settings, standalone
+    from tools import settings
 
     target = settings.settings_from_options(settings.TargetSettings, context.params, bytes=size_bytes)
     text = settings.settings_from_options(settings.TextSettings, context.params)
@@ -119,6 +119,8 @@ def prune(
         weights=() if scenario_weights is None else options.numbers(scenario_weights, "--scenario-weights"),
     )
     if method == BLOCK_MOVEMENT:
+        from tools import movement
+
         _refuse_given(context, ONE_SHOT, method)
         if task is None:
             raise InputError("block-movement trains: pass --task, and labelled data.")
@@ -130,6 +132,8 @@ def prune(
         print_json(facts)
         return
     if method == GRADUAL:
+        from tools import gradual
+
         _refuse_given(context, (*MOVEMENT, *SIZES), method)
         request = settings.checked_settings(
             settings.PruneSettings,
@@ -150,7 +154,9 @@ def prune(
     if method not in (None, *Method):
         raise InputError(f"--method {method!r} is unknown; known: {', '.join((*Method, GRADUAL, BLOCK_MOVEMENT))}.")
     request = settings.settings_from_options(settings.PruneSettings, context.params, target=target, price=price)
-    facts = standalone.prune(model, source, request, text, out, task=task)
+    from tools import one_shot_prune
+
+    facts = one_shot_prune.prune(model, source, request, text, out, task=task)
     say(f"{facts['summary']}\nCheckpoint: {out}")
     print_json(facts)
 
