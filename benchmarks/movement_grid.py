@@ -37,7 +37,8 @@ from pruning.movement.names import MaskFunction, Variant
 from pruning.tasks.registry import task_named
 from pruning.tasks.source import load_splits
 from tools import gradual, movement
-from tools.gradual import PRUNE_FACTS, GradualSettings
+from tools.gradual import GradualSettings
+from tools.model_facts import PRUNE_FACTS
 from tools.movement import LessonSettings, MovementSettings
 from tools.settings import DataSettings, PriceSettings, PruneSettings, TargetSettings, TextSettings
 

@@ -30,11 +30,11 @@ from pruning.training import TrainingOptions
 from pruning.training_folder import sha256_of
 from tools.calibrating import calibration_from_rows
 from tools.console import Steps
+from tools.model_facts import PRUNE_FACTS
 from tools.pricing import budgets_from_request, table_width_step
 from tools.settings import DataSettings, PruneSettings, Settings, TextSettings
 from tools.teaching import teacher_from_name
 
-PRUNE_FACTS = "prune.json"
 CALIBRATION_SHARE = 3
 """At most a third of the texts calibrates; no text of theirs trains."""
 

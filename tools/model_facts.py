@@ -8,6 +8,8 @@ from transformers import PreTrainedModel
 
 from pruning.introspect import arch_from_model
 
+PRUNE_FACTS = "prune.json"
+"""What ``slimbert prune`` says of its models, beside the weights."""
 BYTES_PER_WEIGHT = 4
 """Models are compared as fp32, whatever precision their files have."""
 

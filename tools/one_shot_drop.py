@@ -36,7 +36,7 @@ class DropSearch:
         return result, {**found, "metrics": {x: asdict(y) for x, y in metrics.items()}, "note": self.report.note}
 
 
-def drop_search(
+def search_from_request(
     dense: Checkpoint, splits: Splits, request: PruneSettings, text: TextSettings, task_name: str | None
 ) -> DropSearch:
     """What a search of ``dense`` needs.

@@ -14,7 +14,7 @@ from pruning.methods.oneshot import PruneResult
 from pruning.tasks.source import Splits, load_splits
 from tools.calibrating import calibration_from_rows
 from tools.console import Steps
-from tools.model_facts import facts_from_model
+from tools.model_facts import PRUNE_FACTS, facts_from_model
 from tools.new_folder import require_free
 from tools.one_shot import OneShotJob
 from tools.pricing import table_width_step, target_from_request
@@ -22,8 +22,6 @@ from tools.settings import DataSettings, PruneSettings, TextSettings
 
 if TYPE_CHECKING:
     from tools.one_shot_drop import DropSearch
-
-PRUNE_FACTS = "prune.json"
 
 
 def prune(
@@ -85,9 +83,9 @@ def _target(dense: Checkpoint, request: PruneSettings, sequence: int) -> Budget 
 def _search(
     dense: Checkpoint, splits: Splits, request: PruneSettings, text: TextSettings, task: str | None
 ) -> DropSearch:
-    from tools.one_shot_drop import drop_search  # noqa: PLC0415  # heavy, and only --max-drop needs it
+    from tools.one_shot_drop import search_from_request  # noqa: PLC0415  # heavy, and only --max-drop needs it
 
-    return drop_search(dense, splits, request, text, task)
+    return search_from_request(dense, splits, request, text, task)
 
 
 def _prune_facts(dense: Checkpoint, result: PruneResult, sequence: int) -> dict[str, Any]:
