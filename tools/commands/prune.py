@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 from typer import Context, Option
 
@@ -12,6 +13,9 @@ from pruning.methods.names import BLOCK_MOVEMENT, GRADUAL, Method
 from pruning.movement.names import MaskFunction, Variant
 from tools import options
 from tools.console import print_json, say
+
+if TYPE_CHECKING:
+    from tools.settings import DataSettings, PriceSettings, TargetSettings, TextSettings
 
 ONE_SHOT = ("reconstruct", "calibration", "ffn_multiple", "shape", "max_drop", "speedups")
 SIZES = ("density", "params", "size_bytes", "shape", "max_drop")
@@ -109,56 +113,90 @@ def prune(
 
     The data are unlabelled text to calibrate on, for gradual also to train on; for block-movement labelled data.
     """
+    runs = {GRADUAL: _prune_gradually, BLOCK_MOVEMENT: _prune_by_movement}
+    summary, facts = runs.get(method or "", _prune_at_once)(context, _inputs(context))
+    say(summary)
+    print_json(facts)
+
+
+class _Inputs(NamedTuple):
+    """What every method reads."""
+
+    model: str
+    data: DataSettings
+    target: TargetSettings
+    price: PriceSettings
+    text: TextSettings
+    out: Path
+
+
+def _inputs(context: Context) -> _Inputs:
     from tools import settings
 
-    target = settings.settings_from_options(settings.TargetSettings, context.params, bytes=size_bytes)
-    text = settings.settings_from_options(settings.TextSettings, context.params)
-    source = settings.settings_from_options(settings.DataSettings, context.params)
+    given = context.params
+    weights = given["scenario_weights"]
     price = settings.PriceSettings(
-        tables=tuple(latency_table or ()),
-        weights=() if scenario_weights is None else options.numbers(scenario_weights, "--scenario-weights"),
+        tables=tuple(given["latency_table"] or ()),
+        weights=() if weights is None else options.numbers(weights, "--scenario-weights"),
     )
-    if method == BLOCK_MOVEMENT:
-        from tools import movement
+    return _Inputs(
+        given["model"],
+        settings.settings_from_options(settings.DataSettings, given),
+        settings.settings_from_options(settings.TargetSettings, given, bytes=given["size_bytes"]),
+        price,
+        settings.settings_from_options(settings.TextSettings, given),
+        Path(given["out"]),
+    )
 
-        _refuse_given(context, ONE_SHOT, method)
-        if task is None:
-            raise InputError("block-movement trains: pass --task, and labelled data.")
-        lesson = settings.checked_settings(movement.LessonSettings, **_given(context, (*LESSON, "max_length")))
-        chosen = settings.checked_settings(movement.MovementSettings, **_given(context, MOVEMENT))
-        size = settings.PruneSettings(target=target, price=price)
-        facts = movement.prune(model, source, lesson, chosen, size, text, out, resume=resume)
-        say(f"{facts['summary']}\nCheckpoint: {out}")
-        print_json(facts)
-        return
-    if method == GRADUAL:
-        from tools import gradual
 
-        _refuse_given(context, (*MOVEMENT, *SIZES), method)
-        request = settings.checked_settings(
-            settings.PruneSettings,
-            target=settings.TargetSettings(speedup=1.0),
-            price=price,
-            **_given(context, ("reconstruct", "calibration", "ffn_multiple")),
-        )
-        family = settings.checked_settings(
-            gradual.GradualSettings, speedups=_speedups(speedup, speedups), **_given_explicitly(context, LESSON)
-        )
-        facts = gradual.prune(model, source, (request, family), text, out, resume=resume)
-        say(gradual.summary(facts))
-        print_json(facts)
-        return
+def _prune_at_once(context: Context, inputs: _Inputs) -> tuple[str, Mapping[str, Any]]:
+    """One-shot pruning, and the controls it is compared with."""
+    from tools import one_shot_prune, settings
+
+    method = context.params["method"]
     unread = {*LESSON, *MOVEMENT, "speedups", "eval_data", "resume"}
-    scored = {"task", "eval_data"} if max_drop is not None else set()
+    scored = {"task", "eval_data"} if inputs.target.max_drop is not None else set()
     _refuse_given(context, tuple(sorted(unread - scored)), method or Method.ONESHOT)
     if method not in (None, *Method):
         raise InputError(f"--method {method!r} is unknown; known: {', '.join((*Method, GRADUAL, BLOCK_MOVEMENT))}.")
-    request = settings.settings_from_options(settings.PruneSettings, context.params, target=target, price=price)
-    from tools import one_shot_prune
+    request = settings.settings_from_options(
+        settings.PruneSettings, context.params, target=inputs.target, price=inputs.price
+    )
+    facts = one_shot_prune.prune(
+        inputs.model, inputs.data, request, inputs.text, inputs.out, task=context.params["task"]
+    )
+    return f"{facts['summary']}\nCheckpoint: {inputs.out}", facts
 
-    facts = one_shot_prune.prune(model, source, request, text, out, task=task)
-    say(f"{facts['summary']}\nCheckpoint: {out}")
-    print_json(facts)
+
+def _prune_gradually(context: Context, inputs: _Inputs) -> tuple[str, Mapping[str, Any]]:
+    from tools import gradual, settings
+
+    _refuse_given(context, (*MOVEMENT, *SIZES), GRADUAL)
+    request = settings.checked_settings(
+        settings.PruneSettings,
+        target=settings.TargetSettings(speedup=1.0),
+        price=inputs.price,
+        **_given(context, ("reconstruct", "calibration", "ffn_multiple")),
+    )
+    speedups = _speedups(context.params["speedup"], context.params["speedups"])
+    lesson = settings.checked_settings(gradual.GradualSettings, speedups=speedups, **_given_explicitly(context, LESSON))
+    resume = context.params["resume"]
+    facts = gradual.prune(inputs.model, inputs.data, (request, lesson), inputs.text, inputs.out, resume=resume)
+    return gradual.summary(facts), facts
+
+
+def _prune_by_movement(context: Context, inputs: _Inputs) -> tuple[str, Mapping[str, Any]]:
+    from tools import movement, settings
+
+    _refuse_given(context, ONE_SHOT, BLOCK_MOVEMENT)
+    if context.params["task"] is None:
+        raise InputError("block-movement trains: pass --task, and labelled data.")
+    lesson = settings.checked_settings(movement.LessonSettings, **_given(context, (*LESSON, "max_length")))
+    chosen = settings.checked_settings(movement.MovementSettings, **_given(context, MOVEMENT))
+    size = settings.PruneSettings(target=inputs.target, price=inputs.price)
+    resume = context.params["resume"]
+    facts = movement.prune(inputs.model, inputs.data, lesson, chosen, size, inputs.text, inputs.out, resume=resume)
+    return f"{facts['summary']}\nCheckpoint: {inputs.out}", facts
 
 
 def _given(context: Context, names: tuple[str, ...]) -> dict[str, object]:
