@@ -52,12 +52,12 @@ FRESH_SEED = 12345
 
 @dataclass(frozen=True)
 class Variant:
-    """Options of `prune_oneshot`, the number of calibration texts, and what is switched off meanwhile."""
+    """Options of `prune_oneshot`, its own number of calibration texts, and what is switched off meanwhile."""
 
     meaning: str
     method: Method = Method.ONESHOT
     reconstruct: bool = True
-    calibration: int = 1024
+    calibration: int | None = None
     without: Callable[[], AbstractContextManager[object]] = nullcontext
 
 
@@ -150,7 +150,8 @@ VARIANTS = {
 class Setting:
     """The dense model, its task and data, and the fresh texts that no trial sees."""
 
-    def __init__(self, model: Path, data: str, task: str) -> None:
+    def __init__(self, model: Path, data: str, task: str, texts: int) -> None:
+        self.calibration = texts
         self.dense = load_checkpoint(model)
         self.splits = load_splits(DataSource(data))
         self.task, self.settings = task_named(task), settings_from_config(self.dense.model.config)
@@ -181,7 +182,11 @@ class Setting:
         options = OneshotOptions(budget, variant.method, variant.reconstruct, seed=seed)
         with variant.without():
             calibration = calibration_from_texts(
-                self.dense.tokenizer, self.texts.texts, self.texts.pairs, examples=variant.calibration, seed=seed
+                self.dense.tokenizer,
+                self.texts.texts,
+                self.texts.pairs,
+                examples=variant.calibration or self.calibration,
+                seed=seed,
             )
             start = time.process_time()
             pruned = prune_oneshot(self.dense.model, calibration, options)
@@ -206,10 +211,11 @@ def main() -> None:
     parser.add_argument("--variants", default=",".join(VARIANTS))
     parser.add_argument("--speedups", default="1.5,2,3")
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--calibration", type=int, default=1024, help="texts, where a variant does not say how many")
     parser.add_argument("--out", type=Path, required=True)
     options = parser.parse_args()
     lines = options.out.with_suffix(".jsonl")
-    setting = Setting(options.model, options.data, options.task)
+    setting = Setting(options.model, options.data, options.task, options.calibration)
     trials = read_trials(lines)
     done = {(x.variant, x.speedup, x.seed) for x in trials}
     for speedup in map(float, options.speedups.split(",")):
