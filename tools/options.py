@@ -148,7 +148,10 @@ ScenarioWeights = Annotated[
     str | None, Option("--scenario-weights", help="How much each --latency-table counts, such as 2,1.")
 ]
 Speedups = Annotated[
-    str | None, Option("--speedups", help="gradual: a family of models from one run, such as 1.5,2,3.")
+    str | None,
+    Option(
+        "--speedups", help="gradual: a family of models from one run, such as 1.5,2,3. --resume takes further ones."
+    ),
 ]
 Density = Annotated[float | None, Option("--density", help="Keep this fraction of the encoder's matrix weights.")]
 Params = Annotated[int | None, Option("--params", help="Keep this many parameters in all.")]

@@ -123,7 +123,8 @@ def prune_gradually(
     """Prune and train round after round; ``out`` gets one checkpoint folder per round.
 
     A stopped run is continued by calling again with the same arguments: finished rounds are read, a pruned model is
-    not pruned again, and training goes on at the next batch, to the same result as without the stop.
+    not pruned again, and training goes on at the next batch, to the same result as without the stop. A run is extended
+    the same way, by asking for its rounds and further ones after them.
 
     Args:
         student: the dense model to start from, or a compact one; not modified.
@@ -224,17 +225,24 @@ def _prune(current: Checkpoint, plan: _RoundPlan, calibration: Calibration) -> N
 
 
 def _claim(out: Path, student: Checkpoint, options: GradualOptions, loss: Distillation) -> None:
-    """Make sure that ``out`` is new, or belongs to this very run."""
+    """Make sure that ``out`` is new, or belongs to this very run or one with fewer rounds."""
     request = _request(student, options, loss)
     try:
-        stored = json.loads((out / REQUEST).read_text(encoding="utf-8"))
+        stored = dict(json.loads((out / REQUEST).read_text(encoding="utf-8")))
     except FileNotFoundError:
         stored = None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, TypeError) as error:
         raise InputError(f"{out / REQUEST} cannot be read ({error}). Choose another output folder.") from error
-    check_owner(out, stored, request, kind="gradual run", resume=options.resume)
-    if stored is None:
+    begun = request if stored is not None and _is_extended(stored, request) else stored
+    check_owner(out, begun, request, kind="gradual run", resume=options.resume)
+    if stored != request:
         write_json(out / REQUEST, request)
+
+
+def _is_extended(stored: Mapping[str, Any], request: Mapping[str, Any]) -> bool:
+    """Whether ``request`` is for what ``stored`` was for, and then for further rounds."""
+    rounds = stored.get("rounds") or []
+    return {**stored, "rounds": request["rounds"]} == request and request["rounds"][: len(rounds)] == rounds
 
 
 def _request(student: Checkpoint, options: GradualOptions, loss: Distillation) -> dict[str, Any]:

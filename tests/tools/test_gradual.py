@@ -62,6 +62,17 @@ def test_a_stopped_family_ends_like_an_undisturbed_one(slimbert, reviews, monkey
         assert all(torch.equal(value, expected[key]) for key, value in weights(f"stopped/{name}").items())
 
 
+def test_a_family_is_extended_by_further_speedups(slimbert, reviews):
+    command = (*BASE, "--batch-size", "8", "--cpu", "--json", "--out", "family")
+    assert slimbert(*command, "--speedup", "1.5")[0] == 0
+    first = weights("family/1.5x")
+    code, out, error = slimbert(*command, "--speedups", "1.5,2", "--resume")
+    assert code == 0, error
+    assert [x["name"] for x in json.loads(out)["models"]] == ["1.5x", "2x"]
+    assert all(torch.equal(value, first[key]) for key, value in weights("family/1.5x").items())
+    assert "other settings (rounds)" in slimbert(*command, "--speedups", "1.7,2", "--resume")[2]
+
+
 def test_in_measured_time_and_with_one_speedup(slimbert, reviews):
     table = quiet_table(reviews)
     table.save(reviews / "table.json")

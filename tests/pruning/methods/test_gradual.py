@@ -114,6 +114,23 @@ def test_a_stopped_run_ends_like_an_uninterrupted_one(setting, family, tmp_path,
         assert all(torch.equal(value, expected[name]) for name, value in weights(step.folder).items())
 
 
+def test_a_run_extended_by_a_round_ends_like_one_that_asked_for_it_at_once(setting, family, tmp_path):
+    first = run(setting, tmp_path / "out", replace(OPTIONS, rounds=ROUNDS[:1]))
+    with pytest.raises(InputError, match="already holds this gradual run"):
+        run(setting, tmp_path / "out", replace(OPTIONS, resume=False))
+    steps = run(setting, tmp_path / "out")
+    assert steps[:1] == first
+    expected = weights(family[1][1].folder)
+    assert all(torch.equal(value, expected[name]) for name, value in weights(steps[1].folder).items())
+    assert run(setting, tmp_path / "out") == steps
+
+
+@pytest.mark.parametrize("rounds", [ROUNDS[1:], (replace(ROUNDS[0], name="other"), ROUNDS[1])], ids=["less", "other"])
+def test_other_rounds_than_those_begun_are_another_run(setting, family, rounds):
+    with pytest.raises(InputError, match=r"holds a gradual run with other settings \(rounds\)"):
+        run(setting, family[0], replace(OPTIONS, rounds=rounds))
+
+
 def test_other_settings_are_another_run(setting, family):
     options = replace(OPTIONS, distillation=DistillationOptions(hidden=0.2))
     with pytest.raises(InputError, match=r"holds a gradual run with other settings \(distillation\)"):
@@ -137,8 +154,9 @@ def test_folders_of_others_are_left_alone(setting, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
 
 
-def test_an_unreadable_request_is_refused(setting, tmp_path):
-    (tmp_path / "request.json").write_text("{", encoding="utf-8")
+@pytest.mark.parametrize("content", ["{", "[1]"])
+def test_an_unreadable_request_is_refused(setting, tmp_path, content):
+    (tmp_path / "request.json").write_text(content, encoding="utf-8")
     with pytest.raises(InputError, match=r"request.json cannot be read"):
         run(setting, tmp_path)
 
