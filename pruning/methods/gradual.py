@@ -1,7 +1,7 @@
 """Gradual pruning: prune a little, let the model learn from its teacher, prune again. One run, a family of models.
 
 Every round is one-shot pruning to the next budget, then training on unlabelled text against the teacher's answers and
-hidden states. Each round's model is a checkpoint of its own, better the more rounds came before it.
+hidden states. Each round's model is a checkpoint of its own.
 
 Source: ZipLM, Kurtic et al. 2023, arXiv:2302.04089 (gradual runs with token-level distillation).
 """
