@@ -39,8 +39,8 @@ RECORD, PRUNED, STATES, REQUEST = "gradual.json", "pruned", "states", "request.j
 
 FOLDER_NAME = re.compile(r"\w[\w.-]*")
 
-GradualProgress = Callable[[str, int, int], None]
-"""Called with the round and phase, what is done and the total."""
+GradualProgress = Callable[[str, int, int, str], None]
+"""Called with the round and phase, what is done, the total, and how it goes."""
 
 
 @dataclass(frozen=True)
@@ -118,7 +118,7 @@ def prune_gradually(
     calibration: Calibration,
     options: GradualOptions,
     out: Path,
-    progress: GradualProgress = lambda what, done, total: None,
+    progress: GradualProgress = lambda phase, done, total, what: None,
 ) -> tuple[GradualStep, ...]:
     """Prune and train round after round; ``out`` gets one checkpoint folder per round.
 
@@ -182,7 +182,7 @@ def _run_round(
     pruned = load_checkpoint(plan.work / PRUNED)
 
     def on_step(done: int, total: int, value: float) -> None:
-        plan.progress(f"{plan.round.name}: train (loss {value:.3f})", done, total)
+        plan.progress(f"{plan.round.name}: train", done, total, f"loss {value:.3f}")
 
     run = train(pruned.model, loss, plan.options.training, plan.work / STATES, on_step=on_step)
     finish = partial(_finish, pruned, teacher, calibration, run, plan)
@@ -215,7 +215,7 @@ def _prune(current: Checkpoint, plan: _RoundPlan, calibration: Calibration) -> N
         return
 
     def report(phase: str, done: int, total: int) -> None:
-        plan.progress(f"{plan.round.name}: {phase}", done, total)
+        plan.progress(f"{plan.round.name}: {phase}", done, total, "")
 
     options = replace(plan.options.oneshot, target=plan.round.target)
     found = prune_oneshot(current.model, calibration, options, report)

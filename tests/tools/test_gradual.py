@@ -11,6 +11,7 @@ from pruning.methods import gradual
 from tests.tiny import tiny_bert, tiny_tokenizer
 from tests.tools.conftest import write_reviews
 from tests.tools.tables import quiet_table
+from tools.console import Steps
 
 BASE = ("prune", "my-bert", "--data", "reviews.csv", "--method", "gradual", "--ffn-multiple", "4", "--seq", "16")
 FAMILY = (*BASE, "--speedups", "1.5,2", "--batch-size", "8", "--cpu", "--json")
@@ -39,6 +40,14 @@ def test_a_family_is_pruned_trained_and_scored(slimbert, reviews):
         assert x["steps"] == 8
         assert x["metric"]["n"] == facts["baseline"]["metric"]["n"] == 24
     assert json.loads((reviews / "family" / "prune.json").read_text()) == facts
+
+
+def test_progress_is_one_phase_per_round_however_many_steps_it_trains(slimbert, reviews, monkeypatch):
+    phases = set()
+    monkeypatch.setattr(Steps, "update", lambda _self, phase, *_rest: phases.add(phase))
+    code, _, error = slimbert(*FAMILY, "--out", "family")
+    assert code == 0, error
+    assert {phase for phase in phases if "train" in phase} == {"1.5x: train", "2x: train"}
 
 
 def test_a_stopped_family_ends_like_an_undisturbed_one(slimbert, reviews, monkeypatch):
